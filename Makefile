@@ -1,0 +1,65 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Both create .venv and install into it if need be; no environment has to be activated.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+ARGS ?=
+
+.DEFAULT_GOAL := help
+# Two installs at once would get into each other's way.
+.NOTPARALLEL:
+.PHONY: help demo test lint format clean
+
+help:
+	@echo 'make demo    fit an example as it is written and marginalized, and compare'
+	@echo '             (another one: make demo ARGS=penicillin; all choices: make demo ARGS=--help)'
+	@echo 'make test    run the tests (some: make test ARGS="-k recover"; long ones too: ARGS=--runslow)'
+	@echo 'make lint    check style (ruff) and types (mypy)'
+	@echo 'make format  format the code and apply safe fixes'
+	@echo 'make clean   remove caches and build products, but not $(VENV)'
+	@echo
+	@echo '$(VENV) is created if it is missing; PYTHON=/path/to/python chooses the interpreter for it.'
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python -m pymc_marginal_lmm.demo $(ARGS)
+
+# One BLAS thread: threads spin on small matrices, and there is one worker per core already.
+test: $(VENV)/.installed-dev
+	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy pymc_marginal_lmm
+
+format: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:
+	rm -rf build dist .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+# The stamps make an install happen again only when pyproject.toml or the environment is new.
+$(VENV)/.installed-dev: pyproject.toml $(BIN)/python
+	$(PIP) install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed-demo
+
+$(VENV)/.installed-demo: pyproject.toml $(BIN)/python
+	$(PIP) install --quiet --editable '.[demo]'
+	@touch $@
+
+$(BIN)/python:
+	@if python=$$(sh scripts/find-python); then \
+	    echo "Creating $(VENV) with $$python" && "$$python" -m venv --clear $(VENV); \
+	elif command -v uv >/dev/null 2>&1; then \
+	    rm -rf $(VENV) && uv venv --seed --python 3.13 $(VENV); \
+	else \
+	    echo 'No Python >= 3.12 with the venv module was found: neither as python3.14, python3.13,' >&2; \
+	    echo 'python3.12 or python3, nor under ~/.pyenv/versions, and there is no uv to fetch one.' >&2; \
+	    echo 'Install one (python.org, your package manager, pyenv or uv), or name one you have:' >&2; \
+	    echo '    PYTHON=/path/to/python make test' >&2; \
+	    exit 1; \
+	fi
+	@$(PIP) install --quiet --upgrade pip
