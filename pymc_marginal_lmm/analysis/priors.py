@@ -1,0 +1,78 @@
+"""Read the distributions: which variables are Gaussian, and with what mean and scale."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytensor.tensor as pt
+from pymc.distributions.continuous import FlatRV
+from pytensor.graph.basic import Variable
+from pytensor.tensor.blockwise import Blockwise
+from pytensor.tensor.elemwise import DimShuffle
+from pytensor.tensor.math import Dot
+from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
+
+__all__ = ["FAMILIES", "GaussianPrior", "distribution_name", "read_prior", "square_root"]
+
+FAMILIES = {NormalRV: "normal", LogNormalRV: "lognormal"}
+"""Distributions of responses whose Normal effects integrate out exactly."""
+
+
+class GaussianPrior(NamedTuple):
+    """Mean and scale of a Normal, multivariate Normal or flat prior; see ``RandomEffects``."""
+
+    mean: Variable
+    scale: Variable
+    width: int
+    flat: bool
+
+
+def distribution_name(rv: Variable) -> str:
+    """Name the distribution of a random variable as PyMC users know it."""
+    name = type(rv.owner.op if rv.owner else rv).__name__
+    return name.removeprefix("_").removesuffix("RV")
+
+
+def read_prior(rv: Variable) -> GaussianPrior | None:
+    """Read the prior of a random variable, or return None if it is not Gaussian."""
+    node = rv.owner
+    match node.op if node else None:
+        case NormalRV():
+            mean, sigma = node.op.dist_params(node)
+            return GaussianPrior(mean, sigma, width=1, flat=False)
+        case MvNormalRV():
+            mean, cov = node.op.dist_params(node)
+            width = rv.type.shape[-1] or cov.type.shape[-1] or mean.type.shape[-1]
+            if width is None:
+                return None
+            return GaussianPrior(mean, square_root(cov), width=width, flat=False)
+        case FlatRV():
+            zero, one = (pt.constant(value, dtype=rv.type.dtype) for value in (0.0, 1.0))
+            return GaussianPrior(zero, one, width=1, flat=True)
+    return None
+
+
+def square_root(cov: Variable) -> Variable:
+    """Return ``Λ`` with ``Λ Λᵀ = cov``: the factor the user wrote if there is one.
+
+    ``pm.MvNormal(chol=L)`` stores ``L @ L.T``. Finding ``L`` again is exact where a new
+    factorisation fails (a standard deviation of 0, a correlation of ±1).
+    """
+    node = cov.owner
+    if node and isinstance(node.op, DimShuffle) and node.op.is_expand_dims:
+        return node.op(square_root(node.inputs[0]))
+    if node and isinstance(getattr(node.op, "core_op", node.op), Dot):
+        left, right = node.inputs
+        if _is_transpose(right, left):
+            return left
+    return pt.linalg.cholesky(cov)
+
+
+def _is_transpose(candidate: Variable, matrix: Variable) -> bool:
+    node = candidate.owner
+    if not node or node.inputs[0] is not matrix:
+        return False
+    if isinstance(node.op, DimShuffle):
+        ndim = matrix.type.ndim
+        return node.op.new_order == (*range(ndim - 2), ndim - 1, ndim - 2)
+    return isinstance(node.op, Blockwise) and "Transpose" in type(node.op.core_op).__name__

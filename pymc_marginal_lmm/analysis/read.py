@@ -1,0 +1,348 @@
+"""Read a model's graph: which variables can be integrated out, and the structure that results.
+
+Candidates are tried all together. Whatever stands in the way of some of them is a refusal of
+those; they become parameters, and the rest is tried again. The loop ends since the set of
+candidates shrinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytensor.tensor as pt
+from pymc.model.fgraph import (
+    ModelDeterministic,
+    ModelFreeRV,
+    ModelObservedRV,
+    ModelPotential,
+)
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+
+from pymc_marginal_lmm.analysis.affine import AffineReader, Linear, Refusal, describe
+from pymc_marginal_lmm.analysis.grouping import block_structure, find_factors, stack_rows
+from pymc_marginal_lmm.analysis.priors import (
+    FAMILIES,
+    GaussianPrior,
+    distribution_name,
+    read_prior,
+)
+from pymc_marginal_lmm.errors import NotMarginalizable
+from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
+from pymc_marginal_lmm.values import NotKnown, Values
+
+__all__ = ["ModelGraph", "Reading", "read_model"]
+
+
+class ModelGraph:
+    """The variables of a model's FunctionGraph, by role."""
+
+    def __init__(self, fgraph: FunctionGraph) -> None:
+        self.fgraph = fgraph
+        by_role: dict[type, list[Variable]] = {}
+        for node in fgraph.toposort():
+            by_role.setdefault(type(node.op), []).extend(node.outputs)
+        self.free = by_role.get(ModelFreeRV, [])
+        self.observed = by_role.get(ModelObservedRV, [])
+        self.potentials = by_role.get(ModelPotential, [])
+        self.deterministics = by_role.get(ModelDeterministic, [])
+
+    @staticmethod
+    def rv(variable: Variable) -> Variable:
+        """Return the random variable, or the expression, behind a model variable."""
+        return variable.owner.inputs[0]
+
+    @staticmethod
+    def value(variable: Variable) -> Variable:
+        """Return the value variable of a random variable, or the data of an observed one."""
+        return variable.owner.inputs[1]
+
+    def parents(self, expressions: Iterable[Variable]) -> list[Variable]:
+        """Return the free variables that expressions depend on directly."""
+        reached = set(ancestors(list(expressions), blockers=self.free))
+        return [variable for variable in self.free if variable in reached]
+
+    def parameters(self, variable: Variable) -> list[Variable]:
+        """Return the inputs of the random variable behind a model variable."""
+        return list(self.rv(variable).owner.inputs)
+
+
+@dataclass
+class Reading:
+    """What was understood.
+
+    Parameters
+    ----------
+    model : MixedModel or None
+        Over the variables of the graph that was read; None if nothing can be integrated out.
+    effects, responses : list of Variable
+        The graph's variables, in the order of ``model.effects`` and ``model.responses``.
+    refusals : dict
+        Why each other candidate stays sampled, by name.
+    structural : dict
+        The ``pm.Data`` whose values the structure was read from, by name.
+    frozen : tuple of str
+        Such ``pm.Data`` that were replaced by constants before reading.
+    """
+
+    model: MixedModel | None = None
+    effects: list[Variable] = field(default_factory=list)
+    responses: list[Variable] = field(default_factory=list)
+    refusals: dict[str, NotMarginalizable] = field(default_factory=dict)
+    structural: dict[str, SharedVariable] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+
+
+LEAVE_SAMPLED = "Leave it sampled: name the variables you want in rvs_to_marginalize."
+
+
+def read_model(graph: ModelGraph, candidates: Sequence[Variable] | None = None) -> Reading:
+    """Read as much of a model as can be integrated out.
+
+    Parameters
+    ----------
+    graph : ModelGraph
+        The model.
+    candidates : sequence of Variable, optional
+        Free variables to try; all of them by default.
+
+    Raises
+    ------
+    NotMarginalizable
+        The data hold values that are not finite.
+    """
+    remaining = list(graph.free if candidates is None else candidates)
+    reading = Reading()
+    while remaining:
+        values = Values()
+        try:
+            _read_exactly(graph, remaining, values, reading)
+        except Refusal as refusal:
+            for leaf in refusal.leaves:
+                remaining.remove(leaf)
+                reading.refusals[leaf.name] = NotMarginalizable(
+                    leaf.name, refusal.reason, refusal.remedy, describe(refusal.node)
+                )
+            continue
+        reading.structural = values.structural
+        break
+    return reading
+
+
+def _read_exactly(
+    graph: ModelGraph, candidates: list[Variable], values: Values, reading: Reading
+) -> None:
+    """Read the model with exactly these candidates integrated out, or refuse some of them."""
+    sampled = [variable for variable in graph.free if variable not in candidates]
+    priors = _read_priors(graph, candidates)
+    _check_other_uses(graph, candidates, sampled)
+
+    reader = AffineReader(values, sampled)
+    leaves = [variable for variable in graph.free if variable in candidates]  # parents first
+    shapes = {}
+    for leaf in leaves:
+        try:
+            shapes[leaf] = values.shape(graph.rv(leaf))
+        except NotKnown:
+            raise Refusal(
+                [leaf], "its shape depends on a sampled variable", LEAVE_SAMPLED
+            ) from None
+        reader.add_leaf(leaf, priors[leaf].mean, shapes[leaf])
+
+    responses: list[Variable] = []
+    linears: list[Linear] = []
+    for response in graph.observed:
+        if any(parent in candidates for parent in graph.parents(graph.parameters(response))):
+            shape = values.shape(graph.rv(response))
+            mean, _ = _mean_and_sigma(graph, response)
+            linear = reader.read(mean, shape)
+            if linear:
+                responses.append(response)
+                linears.append(linear)
+    unused = [leaf for leaf in leaves if not any(leaf in linear for linear in linears)]
+    if unused:
+        raise Refusal(unused, "it enters no likelihood", "Remove it, or leave it sampled.")
+
+    at_zero = _at_prior_mean(leaves, priors, shapes)
+    offsets = graph_replace([_mean_and_sigma(graph, r)[0] for r in responses], at_zero)
+    model_responses = tuple(
+        Response(
+            name=response.name,
+            family=FAMILIES[type(graph.rv(response).owner.op)],  # type: ignore[arg-type]
+            shape=values.shape(graph.rv(response)),
+            offset=offset,
+            sigma=_mean_and_sigma(graph, response)[1],
+        )
+        for response, offset in zip(responses, offsets, strict=True)
+    )
+    effects = tuple(
+        RandomEffects(
+            name=leaf.name,
+            dims=tuple(leaf.owner.op.dims),
+            shape=shapes[leaf],
+            dtype=leaf.type.dtype,
+            width=priors[leaf].width,
+            flat=priors[leaf].flat,
+            scale=priors[leaf].scale,
+            mean=priors[leaf].mean,
+        )
+        for leaf in leaves
+    )
+    sizes = [response.size for response in model_responses]
+    terms = [
+        stack_rows([(n, linear.get(leaf)) for n, linear in zip(sizes, linears, strict=True)])
+        for leaf in leaves
+    ]
+    factors = find_factors(terms, [effect.width for effect in effects])
+    _check_flat_levels(leaves, effects, factors)
+    _check_finite(graph, responses, leaves, terms)
+    reading.model = MixedModel(effects, model_responses, factors, block_structure(factors))
+    reading.effects, reading.responses = leaves, responses
+
+
+def _read_priors(
+    graph: ModelGraph, candidates: Sequence[Variable]
+) -> dict[Variable, GaussianPrior]:
+    priors = {}
+    for candidate in candidates:
+        rv = graph.rv(candidate)
+        prior = read_prior(rv)
+        if prior is None:
+            raise Refusal(
+                [candidate],
+                f"its prior is {distribution_name(rv)}",
+                "Only Normal, MvNormal and Flat variables can be integrated out; leave it sampled.",
+            )
+        if candidate.owner.op.transform is not None:
+            raise Refusal(
+                [candidate],
+                f"its value is transformed ({type(candidate.owner.op.transform).__name__}), which "
+                "restricts its prior",
+                "Remove the transform, or leave it sampled.",
+            )
+        priors[candidate] = prior
+    for candidate, prior in priors.items():
+        scaling = [p for p in graph.parents([prior.scale]) if p in candidates]
+        if scaling:
+            raise Refusal(scaling, f"it enters the scale of '{candidate.name}'", LEAVE_SAMPLED)
+    return priors
+
+
+def _check_other_uses(
+    graph: ModelGraph, candidates: Sequence[Variable], sampled: Sequence[Variable]
+) -> None:
+    """Refuse effects that matter to anything but the mean of a Normal likelihood or effect."""
+
+    def entering(expressions: Iterable[Variable]) -> list[Variable]:
+        return [parent for parent in graph.parents(expressions) if parent in candidates]
+
+    for potential in graph.potentials:
+        if effects := entering([graph.rv(potential)]):
+            raise Refusal(
+                effects,
+                f"the Potential '{potential.name}' depends on it",
+                "Remove the Potential, or leave the variable sampled.",
+            )
+    for other in sampled:
+        if effects := entering(graph.parameters(other)):
+            raise Refusal(
+                effects,
+                f"the prior of '{other.name}', which stays sampled, depends on it",
+                f"Integrate out '{other.name}' as well if that is possible, or leave both sampled.",
+            )
+    for response in graph.observed:
+        effects = entering(graph.parameters(response))
+        if not effects:
+            continue
+        rv = graph.rv(response)
+        if type(rv.owner.op) not in FAMILIES:
+            raise Refusal(
+                effects,
+                f"the likelihood of '{response.name}' is {distribution_name(rv)}",
+                "Only Normal and LogNormal likelihoods without missing values integrate exactly; "
+                "leave the variable sampled.",
+            )
+        _, sigma = _mean_and_sigma(graph, response)
+        if in_sigma := entering([sigma]):
+            raise Refusal(
+                in_sigma,
+                f"it enters the standard deviation of '{response.name}'",
+                "Effects in the mean can be integrated out, effects in sigma cannot: "
+                "leave it sampled.",
+            )
+
+
+def _mean_and_sigma(graph: ModelGraph, response: Variable) -> tuple[Variable, Variable]:
+    node = graph.rv(response).owner
+    mean, sigma = node.op.dist_params(node)
+    return mean, sigma
+
+
+def _at_prior_mean(
+    leaves: Sequence[Variable],
+    priors: dict[Variable, GaussianPrior],
+    shapes: dict[Variable, tuple[int, ...]],
+) -> dict[Variable, Variable]:
+    """Map each effect to its mean when all integrated ``u`` are zero."""
+    means: dict[Variable, Variable] = {}
+    for leaf in leaves:
+        mean = graph_replace(priors[leaf].mean, means, strict=False) if means else priors[leaf].mean
+        full = pt.broadcast_to(mean.astype(leaf.type.dtype), shapes[leaf])
+        if isinstance(mean, Constant):
+            value = np.broadcast_to(mean.data, shapes[leaf]).astype(leaf.type.dtype)
+            full = pt.constant(value)
+        means[leaf] = pt.specify_shape(full, leaf.type.shape) if full.type != leaf.type else full
+    return means
+
+
+def _check_flat_levels(
+    leaves: Sequence[Variable], effects: Sequence[RandomEffects], factors: Iterable
+) -> None:
+    used = [0] * len(effects)
+    for factor in factors:
+        for share in factor.shares:
+            used[share.effect] += len(share.blocks)
+    for leaf, effect, count in zip(leaves, effects, used, strict=True):
+        if effect.flat and count < effect.size:
+            raise Refusal(
+                [leaf],
+                f"{effect.size - count} of its {effect.size} elements have a flat prior and no "
+                "data, so that the integral is infinite",
+                "Give it a Normal prior, or remove the elements without data.",
+            )
+
+
+def _check_finite(
+    graph: ModelGraph, responses: Sequence[Variable], leaves: Sequence[Variable], terms: Sequence
+) -> None:
+    for response in responses:
+        value = graph.value(response)
+        data = value.data if isinstance(value, Constant) else None
+        if isinstance(value, SharedVariable):
+            data = value.get_value(borrow=True)
+        if data is None:
+            continue
+        if type(graph.rv(response).owner.op) is not next(iter(FAMILIES)) and (data <= 0).any():
+            continue  # outside the support: the density is zero, as in the plain model
+        if not np.isfinite(data).all():
+            bad = int((~np.isfinite(data)).sum())
+            raise NotMarginalizable(
+                leaves[0].name,
+                f"the observed data of '{response.name}' hold {bad} values that are NaN or "
+                "infinite",
+                "Remove or correct those rows.",
+            )
+    for leaf, own in zip(leaves, terms, strict=True):
+        if isinstance(own.coefficients, np.ndarray) and not np.isfinite(own.coefficients).all():
+            rows = np.flatnonzero(~np.isfinite(own.coefficients).all(axis=1))
+            raise NotMarginalizable(
+                leaf.name,
+                f"the data it is multiplied by are NaN or infinite in {len(rows)} rows (first: "
+                f"row {rows[0]})",
+                "Remove or correct those rows.",
+            )

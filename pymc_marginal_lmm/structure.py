@@ -1,0 +1,217 @@
+"""What a linear mixed-effects model is once its graph has been read: frozen data, no behaviour.
+
+Symbols are those of lme4 and MixedModels.jl::
+
+    y | u ~ Normal(b + Σ_l Z_l Λ_l u_l, W⁻¹)          u ~ Normal(0, P0⁻¹),  P0 = I (0: flat)
+
+``n`` rows (the observations of all responses, one below the other); grouping factor ``l`` has
+``M_l`` levels and ``S_l`` effects per level. ``Z`` holds what multiplies the effects in the
+predictor, ``Λ`` (the scales) what multiplies them in the prior; they meet only in the algebra.
+
+Symbolic members (offsets, scales, ...) are PyTensor variables. :meth:`MixedModel.symbols` and
+:meth:`MixedModel.with_symbols` take them out and put others in, which is how the same model is
+expressed over the inputs of an Op, over value variables, or over numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from pytensor.graph.basic import Variable
+
+__all__ = [
+    "Array",
+    "BlockStructure",
+    "GroupingFactor",
+    "MixedModel",
+    "RandomEffects",
+    "Response",
+    "Share",
+]
+
+type Array = np.ndarray | Variable
+"""Numbers where they are known when the model is read, a PyTensor variable where they are not."""
+
+
+@dataclass(frozen=True)
+class RandomEffects:
+    """One variable that is integrated out: ``v = mean + Λ u`` with ``u`` standard normal.
+
+    Parameters
+    ----------
+    name, dims, shape, dtype
+        Those of the model's variable ``v``.
+    width : int
+        Length ``S`` of the blocks within which the prior correlates elements: 1 for
+        :class:`pymc.Normal`, the event size for :class:`pymc.MvNormal`.
+    flat : bool
+        The prior is improper and uniform (:class:`pymc.Flat`).
+    scale : Variable
+        Standard deviation, broadcastable to ``shape`` (width 1), or a square root ``Λ`` of the
+        covariance, ``(..., S, S)`` with batch dimensions broadcastable to ``shape[:-1]``.
+    mean : Variable
+        Prior mean, broadcastable to ``shape``. May depend on other integrated variables.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    width: int
+    flat: bool
+    scale: Variable
+    mean: Variable
+
+    @property
+    def size(self) -> int:
+        """Number of elements ``q``."""
+        return int(np.prod(self.shape, dtype=int))
+
+    @property
+    def correlated(self) -> bool:
+        """Whether ``scale`` is a matrix."""
+        return self.scale.type.ndim > len(self.shape) or self.width > 1
+
+
+@dataclass(frozen=True)
+class Response:
+    """One likelihood: ``y`` or ``log y`` is Normal around the linear predictor.
+
+    Parameters
+    ----------
+    name : str
+        Of the observed variable.
+    family : {"normal", "lognormal"}
+        Its distribution.
+    shape : tuple of int
+        Its shape; its rows are its elements in C order.
+    offset : Variable
+        The linear predictor with every integrated ``u`` at zero: ``b + Σ Z m``.
+    sigma : Variable
+        Residual standard deviation, broadcastable to ``shape``.
+    """
+
+    name: str
+    family: Literal["normal", "lognormal"]
+    shape: tuple[int, ...]
+    offset: Variable
+    sigma: Variable
+
+    @property
+    def size(self) -> int:
+        """Number of rows ``n``."""
+        return int(np.prod(self.shape, dtype=int))
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of one variable that belongs to a grouping factor.
+
+    Parameters
+    ----------
+    effect : int
+        Position of the variable in :attr:`MixedModel.effects`.
+    blocks : array of int, (M,)
+        Which block of the variable (``elements // width``) is level ``0 … M-1``.
+    """
+
+    effect: int
+    blocks: np.ndarray
+
+
+@dataclass(frozen=True)
+class GroupingFactor:
+    """Levels that rows of data belong to, and the effects each level has.
+
+    Fixed effects are the factor with one level. A row that belongs to several levels (players of
+    a match) has ``K > 1`` memberships.
+
+    Parameters
+    ----------
+    shares : tuple of Share
+        Where its effects live, in the order of the ``S`` effects.
+    n_levels : int
+        ``M``: the levels that occur in the data. Others keep their prior.
+    n_effects : int
+        ``S``, effects per level.
+    codes : array of int32, (n, K)
+        Level of each row, per membership.
+    coefficients : array or Variable, (n, K, S)
+        The non-zero entries of ``Z``.
+    """
+
+    shares: tuple[Share, ...]
+    n_levels: int
+    n_effects: int
+    codes: np.ndarray
+    coefficients: Array
+
+    @property
+    def size(self) -> int:
+        """``M·S``."""
+        return self.n_levels * self.n_effects
+
+    @property
+    def n_memberships(self) -> int:
+        """``K``."""
+        return self.codes.shape[1]
+
+
+@dataclass(frozen=True)
+class BlockStructure:
+    """The order of elimination, decided from the index arrays alone.
+
+    The leading factor is block diagonal in ``F`` and goes first, level by level; all other
+    effects form the dense Schur complement.
+
+    Parameters
+    ----------
+    leading : int or None
+        Position of the leading factor in :attr:`MixedModel.factors`.
+    trailing : tuple of int
+        The other factors, in the order of their columns in the dense block.
+    """
+
+    leading: int | None
+    trailing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MixedModel:
+    """Everything that the marginal log density and the conditional of the effects need."""
+
+    effects: tuple[RandomEffects, ...]
+    responses: tuple[Response, ...]
+    factors: tuple[GroupingFactor, ...]
+    blocks: BlockStructure
+
+    @property
+    def n_rows(self) -> int:
+        """``n``, over all responses."""
+        return sum(response.size for response in self.responses)
+
+    def _symbol_slots(self) -> Iterator[tuple[str, int, str]]:
+        for i in range(len(self.effects)):
+            yield from (("effects", i, "scale"), ("effects", i, "mean"))
+        for i in range(len(self.responses)):
+            yield from (("responses", i, "offset"), ("responses", i, "sigma"))
+        for i, factor in enumerate(self.factors):
+            if not isinstance(factor.coefficients, np.ndarray):
+                yield "factors", i, "coefficients"
+
+    def symbols(self) -> list[Variable]:
+        """Return the PyTensor variables of the model, in a fixed order."""
+        return [getattr(getattr(self, part)[i], field) for part, i, field in self._symbol_slots()]
+
+    def with_symbols(self, symbols: Sequence[Variable]) -> MixedModel:
+        """Return the same model over other variables, given in the order of :meth:`symbols`."""
+        parts: dict[str, list] = {
+            part: list(getattr(self, part)) for part in ("effects", "responses", "factors")
+        }
+        for (part, i, field), symbol in zip(self._symbol_slots(), symbols, strict=True):
+            parts[part][i] = replace(parts[part][i], **{field: symbol})
+        effects, responses, factors = map(tuple, parts.values())
+        return MixedModel(effects, responses, factors, self.blocks)

@@ -1,0 +1,105 @@
+"""Numbers that a graph already determines: constants, data, shapes.
+
+The structure of a model (which row belongs to which level) has to be known as numbers. It may
+come from constants and from ``pm.Data``; of the latter we remember which, because the marginal
+model must not pretend that they can still be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from pymc.model.fgraph import ModelVar
+from pytensor import function
+from pytensor.compile.mode import Mode
+from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.type import RandomType
+from pytensor.tensor.rewriting.shape import ShapeFeature
+
+__all__ = ["NotKnown", "Values"]
+
+_INTERPRETER = Mode(linker="py", optimizer=None)
+
+
+class NotKnown(Exception):
+    """A value depends on something that is sampled."""
+
+
+def _interpret(variables: Sequence[Variable]) -> list[np.ndarray]:
+    return function([], list(variables), mode=_INTERPRETER, on_unused_input="ignore")()
+
+
+class Values:
+    """Evaluates parts of a graph that do not depend on random variables.
+
+    Attributes
+    ----------
+    structural : dict of str to SharedVariable
+        The ``pm.Data`` whose *values* the structure was read from.
+    """
+
+    def __init__(self) -> None:
+        self.structural: dict[str, SharedVariable] = {}
+        self._known: dict[Variable, np.ndarray] = {}
+
+    @staticmethod
+    def _sources(variables: Iterable[Variable]) -> set[Variable]:
+        sources = {v for v in ancestors(list(variables)) if v.owner is None}
+        return {v for v in sources if not isinstance(v, Constant)}
+
+    def constant(self, variable: Variable) -> np.ndarray | None:
+        """Return the value of ``variable`` if it depends on constants only."""
+        if isinstance(variable, Constant):
+            return np.asarray(variable.data)
+        if variable not in self._known:
+            if self._sources([variable]):
+                return None
+            self._known[variable] = _interpret([variable])[0]
+        return self._known[variable]
+
+    def structure(self, variable: Variable) -> np.ndarray:
+        """Return the value of ``variable``, which may depend on ``pm.Data`` too.
+
+        Raises
+        ------
+        NotKnown
+            It depends on a sampled variable.
+        """
+        value = self.constant(variable)
+        if value is not None:
+            return value
+        sources = self._sources([variable])
+        if not all(_is_data(source) for source in sources):
+            raise NotKnown
+        self.structural |= {source.name or "": source for source in sources}
+        return _interpret([variable])[0]
+
+    def shape(self, variable: Variable) -> tuple[int, ...]:
+        """Return the shape of a tensor, whatever its values depend on.
+
+        Raises
+        ------
+        NotKnown
+            The shape depends on a sampled variable.
+        """
+        static = variable.type.shape
+        if None not in static:
+            return static
+        if isinstance(variable, SharedVariable):
+            return variable.get_value(borrow=True).shape
+        if isinstance(variable.owner.op if variable.owner else None, ModelVar):
+            return self.shape(variable.owner.inputs[0])
+        graph = FunctionGraph(outputs=[variable], clone=False, features=[ShapeFeature()])
+        lengths = graph.shape_feature.shape_of[variable]
+        unknown = [length for length in lengths if not isinstance(length, Constant)]
+        if not all(_is_data(source) for source in self._sources(unknown)):
+            raise NotKnown
+        return tuple(int(length) for length in _interpret(lengths))
+
+
+def _is_data(source: Variable) -> bool:
+    return isinstance(source, SharedVariable) and not isinstance(source.type, RandomType)
