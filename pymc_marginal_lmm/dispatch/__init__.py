@@ -1,0 +1,1 @@
+"""Backends: registration and kernels, nothing else."""

@@ -1,0 +1,12 @@
+"""The numeric core: Ops, their pullbacks, and the elimination that all of them are made of."""
+
+from pymc_marginal_lmm.ops.block_solve import BlockSolve, BlockSolvePullback, block_solve
+from pymc_marginal_lmm.ops.log_evidence import LogEvidence, LogEvidencePullback
+
+__all__ = [
+    "BlockSolve",
+    "BlockSolvePullback",
+    "LogEvidence",
+    "LogEvidencePullback",
+    "block_solve",
+]

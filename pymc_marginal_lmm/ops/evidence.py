@@ -1,0 +1,253 @@
+r"""The log evidence of a Gaussian linear model as a function of its scales, for any array library.
+
+Data enter through crossproducts about a reference point ``v0`` (any; near the least-squares
+solution no digits cancel), ``r0 = r − Z v0``::
+
+    A = ZᵀWZ        c = ZᵀWr0        s = r0ᵀWr0
+
+With a further common weight ``w`` (``1/σ²`` when ``W = I``)::
+
+    F = P0 + w ΛᵀAΛ      h = w Λᵀ(c + A v0)      û = F⁻¹h      δ = Λû − v0      e = Aδ − c
+    Q = w (s − 2 δᵀc + δᵀAδ) + ûᵀP0û             ℓ = −½ (Q + log|F|)
+
+``Q`` is a minimum over ``u``, so that its derivatives are those at fixed ``û`` (envelope theorem).
+With ``C = F⁻¹`` and all products taken at the pattern of what is differentiated::
+
+    ∂Q/∂s = w     ∂Q/∂c = −2wδ     ∂Q/∂A = w δδᵀ       ∂Q/∂w = s − 2δᵀc + δᵀAδ   ∂Q/∂Λ = 2w e ûᵀ
+    ∂log|F|/∂A = w ΛCΛᵀ           ∂log|F|/∂w = tr(I − P0C)/w                     ∂log|F|/∂Λ = 2w AΛC
+
+``Λ`` comes packed (:class:`Layout`): row ``j`` holds the entries of its block's row, so that a
+diagonal ``Λ`` is a column and correlated effects cost what they need.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from pymc_marginal_lmm.ops.elimination import (
+    ArrayLibrary,
+    Workspace,
+    blockwise,
+    factorize,
+    selected_inverse,
+    solve,
+    transposed,
+)
+
+__all__ = ["Evidence", "FactorLayout", "Layout", "evidence", "evidence_pullback"]
+
+
+class FactorLayout(NamedTuple):
+    """Blocks of one factor's ``Λ``: row ``j`` has ``widths[j]`` entries from ``starts[j]`` on."""
+
+    n_levels: int
+    starts: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @property
+    def n_effects(self) -> int:
+        """``S``."""
+        return len(self.starts)
+
+    @property
+    def size(self) -> int:
+        """``M·S``."""
+        return self.n_levels * self.n_effects
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether no two effects are correlated a priori."""
+        return all(width == 1 for width in self.widths)
+
+    def hot(self, packed_width: int) -> np.ndarray:
+        """Return ``(S, W, S)`` with a 1 where packed entry ``(j, k)`` sits in the block."""
+        hot = np.zeros((self.n_effects, packed_width, self.n_effects))
+        for j, (start, width) in enumerate(zip(self.starts, self.widths, strict=True)):
+            hot[j, np.arange(width), start + np.arange(width)] = 1.0
+        return hot
+
+
+class Layout(NamedTuple):
+    """The leading factor (None: there is none) and the trailing ones, in column order."""
+
+    leading: FactorLayout | None
+    trailing: tuple[FactorLayout, ...]
+
+
+class Evidence(NamedTuple):
+    """Arguments of the evidence; shapes with ``M, S`` of the leading factor and ``q`` trailing.
+
+    ``w ()``; ``scale1 (M or 1, S, W1)``, ``scale2 (q, W2)``: packed ``Λ``; ``s ()``;
+    ``c1 (M, S)``, ``c2 (q)``; ``A11 (M, S, S)``, ``A12 (M, S, q)``, ``A22 (q, q)``;
+    ``v1 (M, S)``, ``v2 (q)``: ``v0``; ``p1 (S)``, ``p2 (q)``: diagonal of ``P0``.
+    """
+
+    w: Any
+    scale1: Any
+    scale2: Any
+    s: Any
+    c1: Any
+    c2: Any
+    A11: Any
+    A12: Any
+    A22: Any
+    v1: Any
+    v2: Any
+    p1: Any
+    p2: Any
+
+
+class _Trailing:
+    """``Λ2``, applied factor by factor."""
+
+    def __init__(self, lib: ArrayLibrary, layout: Layout, scale2: Any) -> None:
+        self.lib = lib
+        self.factors = layout.trailing
+        self.scale2 = scale2
+        self.diagonal = all(factor.diagonal for factor in self.factors)
+        self.blocks: list[Any] = []
+        start = 0
+        for factor in self.factors if not self.diagonal else ():
+            packed = scale2[start : start + factor.size]
+            packed = packed.reshape(factor.n_levels, factor.n_effects, -1)
+            hot = factor.hot(packed.shape[-1]).astype(scale2.dtype)
+            self.blocks.append(lib.xp.einsum("mjk,jkc->mjc", packed, hot))
+            start += factor.size
+
+    def _blockwise(self, X: Any, blocks: list[Any]) -> Any:
+        parts, start = [], 0
+        for factor, block in zip(self.factors, blocks, strict=True):
+            part = X[..., start : start + factor.size]
+            shape = part.shape
+            part = part.reshape(*shape[:-1], factor.n_levels, factor.n_effects)
+            product = sum(part[..., j, None] * block[:, j, :] for j in range(factor.n_effects))
+            parts.append(product.reshape(shape))
+            start += factor.size
+        return self.lib.xp.concatenate(parts, axis=-1)
+
+    def right(self, X: Any) -> Any:
+        """``X Λ2``."""
+        if self.diagonal:
+            return X * self.scale2[:, 0]
+        return self._blockwise(X, self.blocks)
+
+    def right_transposed(self, X: Any) -> Any:
+        """``X Λ2ᵀ``."""
+        if self.diagonal:
+            return X * self.scale2[:, 0]
+        return self._blockwise(X, [transposed(block) for block in self.blocks])
+
+    def packed_product(self, X: Any, Y: Any) -> Any:
+        """``XᵀY`` (both ``(..., q)``, all leading axes summed) at the entries of ``Λ2``."""
+        xp, W = self.lib.xp, self.scale2.shape[1]
+        X, Y = X.reshape(-1, X.shape[-1]), Y.reshape(-1, Y.shape[-1])
+        if self.diagonal:
+            return (X * Y).sum(axis=0)[:, None]
+        parts, start = [], 0
+        for factor in self.factors:
+            shape = (-1, factor.n_levels, factor.n_effects)
+            here = slice(start, start + factor.size)
+            x, y = X[:, here].reshape(shape), Y[:, here].reshape(shape)
+            full = xp.einsum("rmj,rmc->mjc", x, y)
+            hot = factor.hot(W).astype(self.scale2.dtype)
+            parts.append(xp.einsum("mjc,jkc->mjk", full, hot).reshape(factor.size, W))
+            start += factor.size
+        return xp.concatenate(parts, axis=0)
+
+
+def _leading_blocks(lib: ArrayLibrary, layout: Layout, scale1: Any) -> Any:
+    if layout.leading is None:
+        return scale1[:, :, :1]
+    hot = layout.leading.hot(scale1.shape[-1]).astype(scale1.dtype)
+    return lib.xp.einsum("mjk,jkc->mjc", scale1, hot)
+
+
+def _times(lib: ArrayLibrary, A: Evidence, x1: Any, x2: Any) -> tuple[Any, Any]:
+    """Return ``A x``."""
+    xp = lib.xp
+    y1 = (A.A11 * x1[:, None, :]).sum(axis=-1) + xp.tensordot(A.A12, x2, axes=1)
+    return y1, xp.tensordot(x1, A.A12, axes=2) + A.A22 @ x2
+
+
+def _residuals(
+    lib: ArrayLibrary, args: Evidence, L1: Any, L2: _Trailing, u1: Any, u2: Any
+) -> tuple:
+    """Return ``δ``, ``e = Aδ − c`` and the unweighted sum of squares ``s − 2δᵀc + δᵀAδ``."""
+    d1 = (L1 * u1[:, None, :]).sum(axis=-1) - args.v1
+    d2 = L2.right_transposed(u2) - args.v2
+    y1, y2 = _times(lib, args, d1, d2)
+    e1, e2 = y1 - args.c1, y2 - args.c2
+    squares = args.s + (d1 * (e1 - args.c1)).sum() + (d2 * (e2 - args.c2)).sum()
+    return d1, d2, e1, e2, squares
+
+
+def evidence(lib: ArrayLibrary, layout: Layout, args: Evidence) -> tuple[Any, Any, Any, Workspace]:
+    """Return ``ℓ``, ``û1``, ``û2`` and the factorisation of ``F``."""
+    xp, w = lib.xp, args.w
+    L1, L2 = _leading_blocks(lib, layout, args.scale1), _Trailing(lib, layout, args.scale2)
+    y1, y2 = _times(lib, args, args.v1, args.v2)
+    h1 = w * (L1 * (args.c1 + y1)[:, :, None]).sum(axis=-2)
+    h2 = w * L2.right(args.c2 + y2)
+    eye1, eye2 = (xp.eye(p.shape[0], dtype=p.dtype) for p in (args.p1, args.p2))
+    F11 = args.p1 * eye1 + w * blockwise(lib, transposed(L1), blockwise(lib, args.A11, L1))
+    F12 = w * blockwise(lib, transposed(L1), L2.right(args.A12))
+    F22 = args.p2 * eye2 + w * L2.right(L2.right(args.A22).T)
+    log_det, work = factorize(lib, F11, F12, F22)
+    u1, u2 = solve(lib, work, h1, h2)
+    *_, squares = _residuals(lib, args, L1, L2, u1, u2)
+    penalty = (args.p1 * u1**2).sum() + (args.p2 * u2**2).sum()
+    return -0.5 * (w * squares + penalty + log_det), u1, u2, work
+
+
+def evidence_pullback(
+    lib: ArrayLibrary,
+    layout: Layout,
+    args: Evidence,
+    u1: Any,
+    u2: Any,
+    work: Workspace,
+    bar: Any,
+    constant_design: bool,
+) -> tuple:
+    """Pull the cotangent of ``ℓ`` back to ``w, scale1, scale2, s, c1, c2`` and perhaps ``A``."""
+    xp, w = lib.xp, args.w
+    L1, L2 = _leading_blocks(lib, layout, args.scale1), _Trailing(lib, layout, args.scale2)
+    d1, d2, e1, e2, squares = _residuals(lib, args, L1, L2, u1, u2)
+    C11, C12, C22 = selected_inverse(lib, work)
+
+    trace = args.c1.size + args.c2.size
+    trace -= (args.p1 * xp.diagonal(C11, axis1=-2, axis2=-1)).sum()
+    trace -= (args.p2 * xp.diagonal(C22)).sum()
+    w_bar = -0.5 * bar * (squares + trace / w)
+
+    half = -bar * w  # −½ · 2w
+    K1 = blockwise(lib, args.A11, blockwise(lib, L1, C11))
+    K1 = K1 + xp.matmul(L2.right(args.A12), transposed(C12))
+    L1_bar = half * (e1[:, :, None] * u1[:, None, :] + K1)
+    if args.scale1.shape[0] == 1:
+        L1_bar = L1_bar.sum(axis=0, keepdims=True)
+    if layout.leading is None:
+        scale1_bar = xp.zeros_like(args.scale1)
+    else:
+        hot = layout.leading.hot(args.scale1.shape[-1]).astype(args.scale1.dtype)
+        scale1_bar = xp.einsum("mjc,jkc->mjk", L1_bar, hot)
+    L1C12 = blockwise(lib, L1, C12)
+    if layout.trailing:
+        scale2_bar = half * (
+            L2.packed_product(e2[None], u2[None])
+            + L2.packed_product(args.A12, L1C12)
+            + L2.packed_product(transposed(L2.right(args.A22)), C22)
+        )
+    else:
+        scale2_bar = xp.zeros_like(args.scale2)
+    small = (w_bar, scale1_bar, scale2_bar, -0.5 * bar * w, bar * w * d1, bar * w * d2)
+    if constant_design:
+        return small
+    LCL11 = blockwise(lib, blockwise(lib, L1, C11), transposed(L1))
+    LCL22 = L2.right_transposed(L2.right_transposed(C22).T)
+    A11_bar = half / 2 * (d1[:, :, None] * d1[:, None, :] + LCL11)
+    A12_bar = half * (d1[:, :, None] * d2 + L2.right_transposed(L1C12))
+    A22_bar = half / 2 * (d2[:, None] * d2 + LCL22)
+    return (*small, A11_bar, A12_bar, A22_bar)

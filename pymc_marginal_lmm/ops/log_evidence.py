@@ -1,0 +1,141 @@
+"""The Op of the marginal log density: crossproducts and scales in, one number out.
+
+One large node instead of a hundred small ones: what a user of a small model waits for is
+compilation, and one kernel is compiled once for all models. Its mathematics is in
+:mod:`pymc_marginal_lmm.ops.evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor.gradient import DisconnectedType, disconnected_type
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.op import Op
+from pytensor.scalar import upcast
+
+from pymc_marginal_lmm.ops.block_solve import NUMPY
+from pymc_marginal_lmm.ops.elimination import Workspace
+from pymc_marginal_lmm.ops.evidence import Evidence, Layout, evidence, evidence_pullback
+
+__all__ = ["LogEvidence", "LogEvidencePullback"]
+
+N_ARGUMENTS = len(Evidence._fields)
+N_DIFFERENTIABLE = 6  # w, scale1, scale2, s, c1, c2
+DESIGN = slice(6, 9)  # A11, A12, A22
+
+
+def spans(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Return where packed rows of ``Λ`` lie, ``(start, width)``: ``(S, 2)`` and ``(q, 2)``."""
+    leading = np.zeros((1, 2), dtype="int32")
+    if layout.leading is not None:
+        leading = np.array([layout.leading.starts, layout.leading.widths], dtype="int32").T
+    trailing, first = [np.zeros((0, 2), dtype="int32")], 0
+    for factor in layout.trailing:
+        row = np.array([factor.starts, factor.widths], dtype="int32").T
+        offset = np.arange(factor.n_levels, dtype="int32")[:, None] * factor.n_effects + first
+        starts = (row[:, 0] + offset).reshape(-1)
+        trailing.append(np.stack([starts, np.tile(row[:, 1], factor.n_levels)], axis=1))
+        first += factor.size
+    return leading, np.concatenate(trailing).astype("int32")
+
+
+class LogEvidence(Op):
+    r"""Log evidence ``ℓ = −½ (Q + log|F|)`` of a Gaussian linear model.
+
+    Inputs are the fields of :class:`~pymc_marginal_lmm.ops.evidence.Evidence` and the two arrays
+    of :func:`spans`; outputs ``ℓ``, ``û1 (M, S)``, ``û2 (q)`` and the workspace ``J, T, L22``.
+    Only ``ℓ`` is differentiable, exactly; the gradient reuses the factorisation. Where ``F`` is
+    not positive definite in floating point, the outputs are NaN.
+
+    Work is ``O(M S³ + M S q² + q³)`` and memory ``O(M S (S + q) + q²)``; ``n`` does not occur.
+
+    Parameters
+    ----------
+    layout : Layout
+        Blocks of ``Λ``.
+    constant_design : bool
+        ``A`` holds no parameters: its gradient is not computed.
+    """
+
+    __props__ = ("layout", "constant_design")
+
+    def __init__(self, layout: Layout, constant_design: bool) -> None:
+        self.layout = layout
+        self.constant_design = constant_design
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        if len(inputs) == N_ARGUMENTS:
+            inputs = (*inputs, *map(pt.constant, spans(self.layout)))
+        return super().__call__(*inputs, **kwargs)
+
+    def make_node(self, *inputs: Variable) -> Apply:
+        *arguments, span1, span2 = map(pt.as_tensor_variable, inputs)
+        dtype = upcast(*(x.type.dtype for x in arguments))
+        args = Evidence(*(pt.cast(x, dtype) for x in arguments))
+        outputs = [pt.scalar(dtype=dtype), args.c1.type(), args.c2.type()]
+        outputs += [args.A11.type(), args.A12.type(), args.A22.type()]
+        return Apply(self, [*args, span1, span2], outputs)
+
+    def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
+        args = Evidence(*inputs[:N_ARGUMENTS])
+        try:
+            value, u1, u2, work = evidence(NUMPY, self.layout, args)
+            results: tuple = (value, u1, u2, *work)
+        except np.linalg.LinAlgError:
+            like = (np.zeros(()), args.c1, args.c2, args.A11, args.A12, args.A22)
+            results = tuple(np.full_like(x, np.nan) for x in like)
+        _store(node, results, output_storage)
+
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        used = N_DIFFERENTIABLE + (0 if self.constant_design else 3)
+        return [[i < used, False, False, False, False, False] for i in range(len(node.inputs))]
+
+    def pullback(
+        self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
+    ) -> list[Variable]:
+        bar = cotangents[0]
+        if isinstance(bar.type, DisconnectedType):
+            return [disconnected_type() for _ in inputs]
+        op = LogEvidencePullback(self.layout, self.constant_design)
+        bars = op(*inputs, *outputs[1:], bar, return_list=True)
+        return [*bars, *(disconnected_type() for _ in inputs[len(bars) :])]
+
+    def infer_shape(self, fgraph: object, node: Apply, shapes: list) -> list:
+        args = Evidence(*shapes[:N_ARGUMENTS])
+        return [(), args.c1, args.c2, args.A11, args.A12, args.A22]
+
+
+class LogEvidencePullback(Op):
+    """Gradient of :class:`LogEvidence`: its inputs and outputs and the cotangent of ``ℓ``."""
+
+    __props__ = ("layout", "constant_design")
+
+    def __init__(self, layout: Layout, constant_design: bool) -> None:
+        self.layout = layout
+        self.constant_design = constant_design
+
+    def make_node(self, *inputs: Variable) -> Apply:
+        variables = [pt.as_tensor_variable(x) for x in inputs]
+        variables[-1] = pt.cast(variables[-1], variables[0].type.dtype)
+        n_outputs = N_DIFFERENTIABLE + (0 if self.constant_design else 3)
+        return Apply(self, variables, [x.type() for x in variables[:n_outputs]])
+
+    def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
+        args = Evidence(*inputs[:N_ARGUMENTS])
+        u1, u2, *work, bar = inputs[N_ARGUMENTS + 2 :]
+        results = evidence_pullback(
+            NUMPY, self.layout, args, u1, u2, Workspace(*work), bar, self.constant_design
+        )
+        _store(node, results, output_storage)
+
+    def infer_shape(self, fgraph: object, node: Apply, shapes: list) -> list:
+        return shapes[: len(node.outputs)]
+
+
+def _store(node: Apply, results: Sequence, output_storage: list) -> None:
+    for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
+        storage[0] = np.asarray(result, dtype=out.type.dtype)
