@@ -1,0 +1,29 @@
+"""Integrate Normal random effects out of PyMC models, exactly.
+
+See :func:`marginalize`, :func:`recover`, :func:`conditional` and :func:`explain`; the theory is in
+:mod:`pymc_marginal_lmm.algebra`.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from pymc_marginal_lmm.errors import NotMarginalizable
+from pymc_marginal_lmm.explain import Explanation, explain
+from pymc_marginal_lmm.model.conditional import conditional
+from pymc_marginal_lmm.model.marginalize import marginalize
+from pymc_marginal_lmm.model.recover import recover
+
+import_module("pymc_marginal_lmm.dispatch.numba")
+if find_spec("jax") is not None:
+    import_module("pymc_marginal_lmm.dispatch.jax")
+
+__all__ = [
+    "Explanation",
+    "NotMarginalizable",
+    "conditional",
+    "explain",
+    "marginalize",
+    "recover",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,165 @@
+"""Exact draws and density of the effects given data and parameters: ``p(v | y, θ)``.
+
+Draws go through the Cholesky factor of ``F`` and never subtract covariances: where
+``Σ − ΣZᵀV⁻¹ZΣ`` cancels to nothing, ``F⁻¹`` is a number like any other. Elements that occur in no
+row are drawn from their prior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor import config
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+
+from pymc_marginal_lmm.algebra.density import LOG_2PI
+from pymc_marginal_lmm.algebra.posterior import Posterior, by_factor, posterior
+from pymc_marginal_lmm.algebra.scales import effect_scale
+from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Share
+
+__all__ = ["draw", "log_conditional"]
+
+
+def _shares(model: MixedModel) -> Iterator[tuple[int, Share, slice]]:
+    """Yield each variable's part of each factor and its place among the factor's effects."""
+    for i, factor in enumerate(model.factors):
+        start = 0
+        for share in factor.shares:
+            width = model.effects[share.effect].width
+            yield i, share, slice(start, start + width)
+            start += width
+
+
+def draw(
+    model: MixedModel, effects: Sequence[Variable], ys: Sequence[Variable], rng: Variable
+) -> tuple[list[Variable], Variable]:
+    """Draw all effects jointly from ``p(v | y, θ)``.
+
+    Parameters
+    ----------
+    model : MixedModel
+        Over the variables that the graph is wanted for.
+    effects : sequence of Variable
+        What prior means in ``model`` refer to where they depend on other effects.
+    ys : sequence of Variable
+        Value of each response.
+    rng : Variable
+        Random generator.
+
+    Returns
+    -------
+    draws : list of Variable
+        Per effect variable, of its shape and dtype.
+    next_rng : Variable
+    """
+    post = posterior(model, ys)
+    # Standard normals per block: ε for elements that have data, u itself for those that do not.
+    u = []
+    for effect in model.effects:
+        size = (effect.size // effect.width, effect.width)
+        rng, normal = pt.random.normal(0.0, 1.0, size=size, rng=rng, return_next_rng=True)
+        u.append(pt.cast(normal, config.floatX))
+    epsilon: list[list[Variable]] = [[] for _ in model.factors]
+    for i, share, _ in _shares(model):
+        epsilon[i].append(u[share.effect][share.blocks])
+    drawn = _add_noise(model, post, [pt.concatenate(parts, axis=1) for parts in epsilon])
+    for i, share, slots in _shares(model):
+        u[share.effect] = u[share.effect][share.blocks].set(drawn[i][:, slots])
+    return _assemble(model, effects, u), rng
+
+
+def _add_noise(model: MixedModel, post: Posterior, epsilon: list[Variable]) -> list[Variable]:
+    """``û + L⁻ᵀ ε`` per factor; the equations of ``elimination.back_substitute``."""
+    leading, trailing = model.blocks.leading, model.blocks.trailing
+    solution = post.solution
+    u1, u2 = solution.u1, solution.u2
+    if trailing:
+        e2 = pt.concatenate([epsilon[i].reshape((-1,)) for i in trailing])
+        e2 = pt.linalg.solve_triangular(solution.L22.T, e2, lower=False, b_ndim=1)
+        u2 = u2 + e2
+    if leading is not None:
+        e1 = epsilon[leading]
+        if trailing:
+            e1 = e1 - pt.tensordot(solution.T, e2, axes=1)
+        u1 = u1 + (solution.J * e1[:, :, None]).sum(axis=1)
+    return by_factor(model, u1, u2)
+
+
+def _assemble(
+    model: MixedModel, effects: Sequence[Variable], u: Sequence[Variable]
+) -> list[Variable]:
+    """``v = mean + Λ u``; a mean that depends on other effects sees their drawn values."""
+    drawn: dict[Variable, Variable] = {}
+    for effect, placeholder, own in zip(model.effects, effects, u, strict=True):
+        scale = effect_scale(effect, slice(None))
+        deviation = pt.reshape((scale * own[:, None, :]).sum(axis=-1), effect.shape)
+        v = pt.cast(_given(effect.mean, drawn) + deviation, effect.dtype)
+        drawn[placeholder] = pt.specify_shape(v, effect.shape)
+    return list(drawn.values())
+
+
+def _given(expression: Variable, values: dict[Variable, Variable]) -> Variable:
+    return graph_replace([expression], values, strict=False)[0] if values else expression
+
+
+def log_conditional(
+    model: MixedModel,
+    effects: Sequence[Variable],
+    ys: Sequence[Variable],
+    vs: Sequence[Variable],
+) -> Variable:
+    """Return ``log p(v | y, θ)``, jointly over all effects.
+
+    With ``u = Λ⁻¹(v − mean)`` and ``δ = u − û``::
+
+        −½ δᵀFδ + ½ log|F| − ½ q log 2π − log|Λ|  +  Σ log Normal(u; 0, 1)   (elements without data)
+    """
+    post = posterior(model, ys)
+    given = dict(zip(effects, vs, strict=True))
+    standard, log_scale = [], pt.constant(0.0, dtype=config.floatX)
+    for effect, v in zip(model.effects, vs, strict=True):
+        u, log_det = _standardize(effect, v - _given(effect.mean, given))
+        standard.append(u)
+        log_scale = log_scale + log_det
+    with_data: list[list[Variable]] = [[] for _ in model.factors]
+    is_free = [np.ones(effect.size // effect.width, dtype=bool) for effect in model.effects]
+    for i, share, _ in _shares(model):
+        with_data[i].append(standard[share.effect][share.blocks])
+        is_free[share.effect][share.blocks] = False
+    means = by_factor(model, post.solution.u1, post.solution.u2)
+    delta = [
+        pt.concatenate(parts, axis=1) - mean for parts, mean in zip(with_data, means, strict=True)
+    ]
+    leading, trailing = model.blocks.leading, model.blocks.trailing
+    quadratic = pt.constant(0.0, dtype=config.floatX)
+    if trailing:
+        d2 = pt.concatenate([delta[i].reshape((-1,)) for i in trailing])
+        quadratic += d2 @ (post.F22 @ d2)
+    if leading is not None:
+        d1 = delta[leading]
+        quadratic += (d1[:, :, None] * post.F11 * d1[:, None, :]).sum()
+        if trailing:
+            quadratic += 2 * (d1 * pt.tensordot(post.F12, d2, axes=1)).sum()
+    q = sum(factor.size for factor in model.factors)
+    value = 0.5 * (post.solution.log_det - quadratic - q * LOG_2PI) - log_scale
+    for u, free in zip(standard, is_free, strict=True):
+        if free.any():
+            prior = u[np.flatnonzero(free)]
+            value = value - 0.5 * ((prior**2).sum() + prior.size * LOG_2PI)
+    return value
+
+
+def _standardize(effect: RandomEffects, deviation: Variable) -> tuple[Variable, Variable]:
+    """Return ``u = Λ⁻¹ · deviation`` as ``(blocks, S)``, and ``log|Λ|``."""
+    deviation = pt.reshape(pt.cast(deviation, config.floatX), (-1, effect.width))
+    n_blocks = effect.size // effect.width
+    square = (n_blocks, effect.width, effect.width)
+    scale = pt.broadcast_to(effect_scale(effect, slice(None)), square)
+    if not effect.correlated:
+        scale = scale[:, :, 0]
+        return deviation / scale, pt.log(scale).sum()
+    u = pt.linalg.solve(scale, deviation[..., None])[..., 0]
+    return u, pt.linalg.slogdet(scale)[1].sum()

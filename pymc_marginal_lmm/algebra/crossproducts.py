@@ -1,0 +1,146 @@
+"""``ZᵀWZ``, ``ZᵀWr`` and ``Zv``, by level: the only places that touch all ``n`` rows.
+
+Everything is written once for numbers (NumPy, at transform time) and for symbols (PyTensor, in
+the gradient); which one it is follows from the arguments.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytensor.tensor as pt
+from scipy import sparse
+
+from pymc_marginal_lmm.structure import Array, GroupingFactor, MixedModel
+
+__all__ = [
+    "CrossProducts",
+    "crossproducts",
+    "design_matrix",
+    "is_numeric",
+    "level_sums",
+]
+
+
+class CrossProducts(NamedTuple):
+    """``A = ZᵀWZ`` in blocks: ``A11 (M, S, S)``, ``A12 (M, S, q)``, ``A22 (q, q)``."""
+
+    A11: Array
+    A12: Array
+    A22: Array
+
+
+def is_numeric(*arrays: Array | None) -> bool:
+    """Whether all are numbers, not symbols."""
+    return all(a is None or isinstance(a, np.ndarray | float | int) for a in arrays)
+
+
+def _segment_sum(rows: Array, codes: np.ndarray, n_segments: int) -> Array:
+    """Sum rows ``(n, ...)`` by segment: ``(n_segments, ...)``."""
+    if n_segments == 1:
+        return rows.sum(axis=0)[None]
+    if isinstance(rows, np.ndarray):
+        columns = rows.reshape(len(rows), -1).T
+        sums = [np.bincount(codes, weights=c, minlength=n_segments) for c in columns]
+        return np.stack(sums, axis=1).reshape(n_segments, *rows.shape[1:])
+    shape = (n_segments, *(rows.shape[i] for i in range(1, rows.type.ndim)))
+    return pt.zeros(shape, dtype=rows.type.dtype)[codes].inc(rows)
+
+
+def _weighted(coefficients: Array, w: Array | None) -> Array:
+    return coefficients if w is None else coefficients * w[:, None]
+
+
+def _pair(one: GroupingFactor, other: GroupingFactor, w: Array | None) -> Array:
+    """Return ``Z_oneᵀ W Z_other`` as ``(M, S, M', S')``."""
+    if other.n_levels > one.n_levels == 1:
+        return _pair(other, one, w).transpose(2, 3, 0, 1)
+    n_pairs = one.n_levels * other.n_levels
+    total: Array | None = None
+    for k in range(one.n_memberships):
+        left = _weighted(one.coefficients[:, k, :], w)
+        for j in range(other.n_memberships):
+            right = other.coefficients[:, j, :]
+            if n_pairs == 1:
+                sums = (left.T @ right)[None]
+            else:
+                codes = one.codes[:, k].astype("int64") * other.n_levels + other.codes[:, j]
+                slots = range(one.n_effects)
+                by_slot = [_segment_sum(left[:, [s]] * right, codes, n_pairs) for s in slots]
+                numeric = is_numeric(*by_slot)
+                sums = np.stack(by_slot, axis=1) if numeric else pt.stack(by_slot, axis=1)
+            total = sums if total is None else total + sums
+    shape = (one.n_levels, other.n_levels, one.n_effects, other.n_effects)
+    return total.reshape(shape).transpose(0, 2, 1, 3)  # type: ignore[union-attr]
+
+
+def _own_blocks(factor: GroupingFactor, w: Array | None) -> Array:
+    """Return the diagonal blocks ``(M, S, S)`` of ``ZᵀWZ`` for a factor with one membership."""
+    right = factor.coefficients[:, 0, :]
+    left = _weighted(right, w)
+    codes = factor.codes[:, 0]
+    slots = [
+        _segment_sum(left[:, [s]] * right, codes, factor.n_levels) for s in range(factor.n_effects)
+    ]
+    return np.stack(slots, axis=1) if is_numeric(*slots) else pt.stack(slots, axis=1)
+
+
+def crossproducts(model: MixedModel, w: Array | None) -> CrossProducts:
+    """Return ``ZᵀWZ``, with ``W = I`` if ``w`` is None."""
+    trailing = [model.factors[i] for i in model.blocks.trailing]
+    q = sum(factor.size for factor in trailing)
+    numeric = is_numeric(w, *(factor.coefficients for factor in model.factors))
+    xp = np if numeric else pt
+
+    def pair(one: GroupingFactor, other: GroupingFactor) -> Array:
+        return _pair(one, other, w).reshape((one.size, other.size))
+
+    A22: Array = np.zeros((0, 0))
+    if trailing:
+        blocks: dict[tuple[int, int], Array] = {}
+        for i, one in enumerate(trailing):
+            for j in range(i, len(trailing)):
+                blocks[i, j] = pair(one, trailing[j])
+                blocks[j, i] = blocks[i, j].T
+        span = range(len(trailing))
+        A22 = xp.concatenate(
+            [xp.concatenate([blocks[i, j] for j in span], axis=1) for i in span], axis=0
+        )
+    if model.blocks.leading is None:
+        return CrossProducts(np.zeros((0, 1, 1)), np.zeros((0, 1, q)), A22)
+    leading = model.factors[model.blocks.leading]
+    shape = (leading.n_levels, leading.n_effects)
+    A12: Array = np.zeros((*shape, 0))
+    if trailing:
+        parts = [pair(leading, other).reshape((*shape, other.size)) for other in trailing]
+        A12 = xp.concatenate(parts, axis=-1)
+    return CrossProducts(_own_blocks(leading, w), A12, A22)
+
+
+def level_sums(model: MixedModel, rows: Array) -> list[Array]:
+    """Return ``Zᵀ rows``, per factor ``(M, S)``."""
+    sums = []
+    for factor in model.factors:
+        parts = [
+            _segment_sum(
+                factor.coefficients[:, k, :] * rows[:, None], factor.codes[:, k], factor.n_levels
+            )
+            for k in range(factor.n_memberships)
+        ]
+        sums.append(sum(parts[1:], start=parts[0]))
+    return sums
+
+
+def design_matrix(model: MixedModel) -> sparse.csr_array:
+    """Return a numeric ``Z`` as a sparse matrix; columns by factor, level and effect."""
+    columns, entries, start = [], [], 0
+    for factor in model.factors:
+        first = start + factor.codes.astype("int64") * factor.n_effects
+        columns.append((first[:, :, None] + np.arange(factor.n_effects)).reshape(model.n_rows, -1))
+        entries.append(np.asarray(factor.coefficients).reshape(model.n_rows, -1))
+        start += factor.size
+    indices = np.concatenate(columns, axis=1)
+    data = np.concatenate(entries, axis=1)
+    indptr = np.arange(0, indices.size + 1, indices.shape[1])
+    return sparse.csr_array((data.ravel(), indices.ravel(), indptr), shape=(model.n_rows, start))

@@ -1,0 +1,243 @@
+"""``explain``: what can be integrated out, how, at what cost; what cannot be, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from pymc.model.core import Model
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pymc_marginal_lmm.algebra.data import is_free_of_rows
+from pymc_marginal_lmm.errors import NotMarginalizable
+from pymc_marginal_lmm.model.marginalize import Names, read
+from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
+
+__all__ = ["Explanation", "FactorSummary", "explain"]
+
+BYTES = 8
+
+
+@dataclass(frozen=True)
+class FactorSummary:
+    """One grouping factor.
+
+    Parameters
+    ----------
+    effects : tuple of str
+        Variables whose elements belong to it.
+    n_levels, n_effects : int
+        ``M`` levels that occur in the data, ``S`` effects per level.
+    unused : int
+        Blocks of the variables that occur in no row; they keep their prior.
+    kind : {"diagonal", "block diagonal", "dense"}
+        Its diagonal block of ``F``.
+    order : int
+        Place in the elimination, from 1.
+    """
+
+    effects: tuple[str, ...]
+    n_levels: int
+    n_effects: int
+    unused: int
+    kind: str
+    order: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What :func:`explain` found; prints as text, shows as tables in notebooks.
+
+    Parameters
+    ----------
+    responses : tuple of str
+        Likelihoods that will be marginal.
+    n_rows : int
+        ``n``, over these.
+    factors : tuple of FactorSummary
+        In the order of elimination.
+    sampled : tuple of str
+        Free variables that stay.
+    refusals : dict of str to NotMarginalizable
+        Why, for each that was tried.
+    operations, memory : int
+        Floating point operations and bytes per gradient, to an order of magnitude.
+    free_of_rows : bool
+        The gradient does not depend on ``n``.
+    frozen : tuple of str
+        ``pm.Data`` that become constants, since the structure was read from them.
+    """
+
+    responses: tuple[str, ...]
+    n_rows: int
+    factors: tuple[FactorSummary, ...]
+    sampled: tuple[str, ...]
+    refusals: dict[str, NotMarginalizable]
+    operations: int
+    memory: int
+    free_of_rows: bool
+    frozen: tuple[str, ...]
+
+    @property
+    def integrated(self) -> tuple[str, ...]:
+        """Names of the variables that can be integrated out."""
+        return tuple(dict.fromkeys(name for factor in self.factors for name in factor.effects))
+
+    def _tables(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        tables = []
+        if self.factors:
+            rows = [
+                [
+                    str(factor.order),
+                    ", ".join(factor.effects),
+                    f"{factor.n_levels} × {factor.n_effects}"
+                    + (f" (+{factor.unused} without data)" if factor.unused else ""),
+                    factor.kind,
+                ]
+                for factor in self.factors
+            ]
+            title = "Can be integrated out"
+            tables.append((title, ["order", "variables", "levels × effects", "block"], rows))
+        if self.sampled:
+            rows = []
+            for name in self.sampled:
+                refusal = self.refusals.get(name)
+                reason = refusal.reason if refusal else "not asked for"
+                place = refusal.place if refusal else ""
+                rows.append([name, reason, place])
+            tables.append(("Stays sampled", ["variable", "reason", "place"], rows))
+        return tables
+
+    def _cost(self) -> str:
+        if not self.factors:
+            return "Nothing can be integrated out of this model."
+        rows = "free of the number of rows" if self.free_of_rows else f"{self.n_rows:,} rows"
+        frozen = f" Frozen data: {', '.join(self.frozen)}." if self.frozen else ""
+        return (
+            f"Likelihood {', '.join(self.responses)} ({self.n_rows:,} rows). One gradient: about "
+            f"{_human(self.operations)} operations, {_human(self.memory)}B of memory, {rows}."
+            f"{frozen}"
+        )
+
+    def __str__(self) -> str:
+        console = Console(width=110, color_system=None, force_terminal=False, highlight=False)
+        with console.capture() as capture:
+            for title, columns, rows in self._tables():
+                table = Table(title=title, title_justify="left", title_style="bold")
+                for column in columns:
+                    table.add_column(column)
+                for row in rows:
+                    table.add_row(*(Text(cell) for cell in row))
+                console.print(table)
+            console.print(Text(self._cost()))
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for title, columns, rows in self._tables():
+            head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+            cells = (f"<td>{escape(cell)}</td>" for row in rows for cell in row)
+            body = "".join(f"<tr>{''.join(next(cells) for _ in columns)}</tr>" for _ in rows)
+            parts.append(
+                f"<table><caption><b>{escape(title)}</b></caption><thead><tr>{head}</tr></thead>"
+                f"<tbody>{body}</tbody></table>"
+            )
+        return f"{''.join(parts)}<p>{escape(self._cost())}</p>"
+
+
+def _human(number: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if number < 1000:
+            return f"{number:.3g} {unit}".rstrip()
+        number /= 1000
+    return f"{number:.3g} T"
+
+
+def explain(model: Model, rvs: Names | None = None) -> Explanation:
+    """Say what :func:`~pymc_marginal_lmm.marginalize` would do with a model, without doing it.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Any model; it is not changed.
+    rvs : str, Variable, or sequence of them, optional
+        Variables to try; all free variables by default.
+
+    Returns
+    -------
+    Explanation
+        Print it, or leave it as the last line of a notebook's cell.
+
+    Raises
+    ------
+    NotMarginalizable
+        A name is not that of a free variable, the model has no likelihood, or the data hold NaN
+        or infinite values.
+    """
+    frozen, _, reading = read(model, rvs)
+    mixed_model = reading.model
+    integrated = {effect.name for effect in mixed_model.effects} if mixed_model else set()
+    sampled = tuple(rv.name for rv in frozen.free_RVs if rv.name not in integrated)
+    if mixed_model is None:
+        return Explanation((), 0, (), sampled, reading.refusals, 0, 0, False, ())
+    ys = [response.owner.inputs[1] for response in reading.responses]
+    free_of_rows = is_free_of_rows(mixed_model, ys)
+    operations, memory = _cost(mixed_model, free_of_rows)
+    return Explanation(
+        responses=tuple(response.name for response in mixed_model.responses),
+        n_rows=mixed_model.n_rows,
+        factors=_factor_summaries(mixed_model),
+        sampled=sampled,
+        refusals=reading.refusals,
+        operations=operations,
+        memory=memory,
+        free_of_rows=free_of_rows,
+        frozen=reading.frozen,
+    )
+
+
+def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
+    leading, trailing = model.blocks.leading, model.blocks.trailing
+    used = [0] * len(model.effects)
+    for factor in model.factors:
+        for share in factor.shares:
+            used[share.effect] += len(share.blocks)
+    order = [*([] if leading is None else [leading]), *trailing]
+    return tuple(
+        FactorSummary(
+            effects=tuple(
+                dict.fromkeys(model.effects[share.effect].name for share in factor.shares)
+            ),
+            n_levels=factor.n_levels,
+            n_effects=factor.n_effects,
+            unused=max(
+                model.effects[s.effect].size // model.effects[s.effect].width - used[s.effect]
+                for s in factor.shares
+            ),
+            kind="dense" if i != leading else _leading_kind(factor),
+            order=place,
+        )
+        for place, (i, factor) in enumerate(((i, model.factors[i]) for i in order), start=1)
+    )
+
+
+def _leading_kind(factor: GroupingFactor) -> str:
+    return "diagonal" if factor.n_effects == 1 else "block diagonal"
+
+
+def _cost(model: MixedModel, free_of_rows: bool) -> tuple[int, int]:
+    """Operations and bytes of one gradient: Cholesky, Schur complement, selected inverse."""
+    M, S = 0, 1
+    if model.blocks.leading is not None:
+        factor = model.factors[model.blocks.leading]
+        M, S = factor.n_levels, factor.n_effects
+    q = sum(model.factors[i].size for i in model.blocks.trailing)
+    width = sum(factor.n_memberships * factor.n_effects for factor in model.factors)
+    operations = 2 * M * S**3 + 4 * M * S * q**2 + 2 * q**3
+    memory = BYTES * (4 * M * S * (S + q) + 4 * q**2)
+    if not free_of_rows:
+        operations += 4 * model.n_rows * width
+        memory += BYTES * model.n_rows * (width + 4)
+    return operations, memory

@@ -1,0 +1,1 @@
+"""``pm.Model`` in, ``pm.Model`` out: the public verbs, one file each."""

@@ -1,0 +1,110 @@
+"""The variable that stands in a marginal model for effects and responses together.
+
+:class:`MarginalRV` wraps the piece of the user's model between the parameters and the responses,
+unchanged: its inner graph draws the effects and then the responses, so that prior and posterior
+predictive sampling need no code of ours. Its log density is the exact marginal one. The symbolic
+parts of the :class:`~pymc_marginal_lmm.structure.MixedModel` are further outputs of the same inner
+graph: cloning, pickling and replacing parameters keep everything consistent without our help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytensor.tensor as pt
+from pymc.logprob.abstract import MeasurableOp, _logprob
+from pytensor import config
+from pytensor.compile.builders import OpFromGraph
+from pytensor.graph.basic import Variable
+
+from pymc_marginal_lmm.algebra.density import log_density
+from pymc_marginal_lmm.structure import MixedModel
+
+__all__ = ["MarginalRV", "inline"]
+
+
+class MarginalRV(OpFromGraph, MeasurableOp):
+    """Effects and responses of a linear mixed-effects model, jointly.
+
+    Outputs are, in this order: the effects, the responses, the Deterministics that depend on
+    effects, the symbols of ``structure``, and the updated random generators.
+
+    Parameters
+    ----------
+    structure : MixedModel
+        With placeholders for its symbols.
+    deterministics : tuple of (str, tuple of str)
+        Names and dims of the Deterministics among the outputs.
+    """
+
+    def __init__(
+        self,
+        inputs: list[Variable],
+        outputs: list[Variable],
+        *,
+        structure: MixedModel,
+        deterministics: tuple[tuple[str, tuple[str, ...]], ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        self.structure = structure
+        self.deterministics = deterministics
+        super().__init__(inputs, outputs, inline=True, **kwargs)
+
+    def __str__(self) -> str:
+        effects = ", ".join(effect.name for effect in self.structure.effects)
+        return f"MarginalRV({effects})"
+
+    @property
+    def n_effects(self) -> int:
+        """Number of effect variables."""
+        return len(self.structure.effects)
+
+    def split(self, outputs: Sequence[Variable]) -> dict[str, list[Variable]]:
+        """Name the outputs by their roles."""
+        lengths = {
+            "effects": self.n_effects,
+            "responses": len(self.structure.responses),
+            "deterministics": len(self.deterministics),
+            "symbols": len(self.structure.symbols()),
+        }
+        parts, start = {}, 0
+        for role, length in lengths.items():
+            parts[role] = list(outputs[start : start + length])
+            start += length
+        return parts
+
+    def over(self, inputs: Sequence[Variable]) -> tuple[MixedModel, dict[str, list[Variable]]]:
+        """Return the mixed model and the outputs by role, expressed over the given inputs.
+
+        Both come from one copy of the inner graph: prior means of effects refer to the effects
+        among the outputs.
+        """
+        parts = self.split(inline(self, inputs))
+        return self.structure.with_symbols(parts["symbols"]), parts
+
+
+def inline(op: OpFromGraph, inputs: Sequence[Variable]) -> list[Variable]:
+    """Return the outputs of an ``OpFromGraph``'s inner graph over other inputs."""
+    return op.fgraph.bind(list(inputs))
+
+
+@_logprob.register(MarginalRV)
+def marginal_logprob(
+    op: MarginalRV, values: Sequence[Variable], *inputs: Variable, **kwargs: Any
+) -> list[Variable]:
+    """Joint marginal log density, credited to the first response; the others get 0.
+
+    It does not split into terms per observation: given θ alone, observations that share an
+    effect are dependent.
+    """
+    n_responses = len(op.structure.responses)
+    if len(values) != n_responses:
+        names = ", ".join(f"'{response.name}'" for response in op.structure.responses)
+        raise NotImplementedError(
+            f"The marginal density of {names} is joint and needs a value for each of them; "
+            f"{len(values)} of {n_responses} have one."
+        )
+    mixed_model, _ = op.over(inputs)
+    joint = log_density(mixed_model, values)
+    return [joint, *(pt.zeros((), dtype=config.floatX) for _ in range(n_responses - 1))]
