@@ -16,6 +16,7 @@ from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.rewriting.shape import ShapeFeature
@@ -29,8 +30,10 @@ class NotKnown(Exception):
     """A value depends on something that is sampled."""
 
 
-def _interpret(variables: Sequence[Variable]) -> list[np.ndarray]:
-    return function([], list(variables), mode=_INTERPRETER, on_unused_input="ignore")()
+def _interpret(variables: Sequence[Variable], given: dict[Variable, Variable]) -> list[np.ndarray]:
+    if given:
+        variables = graph_replace(list(variables), given, strict=False)
+    return function([], list(variables), mode=_INTERPRETER)()
 
 
 class Values:
@@ -45,11 +48,16 @@ class Values:
     def __init__(self) -> None:
         self.structural: dict[str, SharedVariable] = {}
         self._known: dict[Variable, np.ndarray] = {}
+        self._given: dict[Variable, Variable] = {}
 
-    @staticmethod
-    def _sources(variables: Iterable[Variable]) -> set[Variable]:
-        sources = {v for v in ancestors(list(variables)) if v.owner is None}
-        return {v for v in sources if not isinstance(v, Constant)}
+    def learn(self, variable: Variable, value: np.ndarray) -> None:
+        """Take a value as known, whatever the variable depends on (the shape of an effect)."""
+        self._given[variable] = variable.type.constant_type(variable.type, value)
+
+    def _sources(self, variables: Iterable[Variable]) -> set[Variable]:
+        reached = ancestors(list(variables), blockers=list(self._given))
+        sources = {v for v in reached if v.owner is None and not isinstance(v, Constant)}
+        return sources - self._given.keys()
 
     def constant(self, variable: Variable) -> np.ndarray | None:
         """Return the value of ``variable`` if it depends on constants only."""
@@ -58,7 +66,7 @@ class Values:
         if variable not in self._known:
             if self._sources([variable]):
                 return None
-            self._known[variable] = _interpret([variable])[0]
+            self._known[variable] = _interpret([variable], self._given)[0]
         return self._known[variable]
 
     def structure(self, variable: Variable) -> np.ndarray:
@@ -76,7 +84,7 @@ class Values:
         if not all(_is_data(source) for source in sources):
             raise NotKnown
         self.structural |= {source.name or "": source for source in sources}
-        return _interpret([variable])[0]
+        return _interpret([variable], self._given)[0]
 
     def shape(self, variable: Variable) -> tuple[int, ...]:
         """Return the shape of a tensor, whatever its values depend on.
@@ -94,11 +102,11 @@ class Values:
         if isinstance(variable.owner.op if variable.owner else None, ModelVar):
             return self.shape(variable.owner.inputs[0])
         graph = FunctionGraph(outputs=[variable], clone=False, features=[ShapeFeature()])
-        lengths = graph.shape_feature.shape_of[variable]
+        lengths = graph.shape_feature.shape_tuple(variable)
         unknown = [length for length in lengths if not isinstance(length, Constant)]
         if not all(_is_data(source) for source in self._sources(unknown)):
             raise NotKnown
-        return tuple(int(length) for length in _interpret(lengths))
+        return tuple(int(length) for length in _interpret(lengths, self._given))
 
 
 def _is_data(source: Variable) -> bool:

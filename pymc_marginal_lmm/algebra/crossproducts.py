@@ -49,7 +49,7 @@ def _segment_sum(rows: Array, codes: np.ndarray, n_segments: int) -> Array:
 
 
 def _weighted(coefficients: Array, w: Array | None) -> Array:
-    return coefficients if w is None else coefficients * w[:, None]
+    return coefficients if w is None else coefficients * w[:, None, None]
 
 
 def _pair(one: GroupingFactor, other: GroupingFactor, w: Array | None) -> Array:
@@ -57,33 +57,35 @@ def _pair(one: GroupingFactor, other: GroupingFactor, w: Array | None) -> Array:
     if other.n_levels > one.n_levels == 1:
         return _pair(other, one, w).transpose(2, 3, 0, 1)
     n_pairs = one.n_levels * other.n_levels
-    total: Array | None = None
-    for k in range(one.n_memberships):
-        left = _weighted(one.coefficients[:, k, :], w)
-        for j in range(other.n_memberships):
-            right = other.coefficients[:, j, :]
-            if n_pairs == 1:
-                sums = (left.T @ right)[None]
-            else:
-                codes = one.codes[:, k].astype("int64") * other.n_levels + other.codes[:, j]
-                slots = range(one.n_effects)
-                by_slot = [_segment_sum(left[:, [s]] * right, codes, n_pairs) for s in slots]
-                numeric = is_numeric(*by_slot)
-                sums = np.stack(by_slot, axis=1) if numeric else pt.stack(by_slot, axis=1)
-            total = sums if total is None else total + sums
+    left, right = _weighted(one.coefficients, w), other.coefficients
+    if n_pairs == 1:
+        sums = (left[:, 0, :].T @ right[:, 0, :])[None]
+    else:
+        # All pairs of memberships of a row at once; slot by slot, to keep the products small.
+        codes = one.codes[:, :, None].astype("int64") * other.n_levels + other.codes[:, None, :]
+        by_slot = [
+            _segment_sum(
+                (left[:, :, None, [s]] * right[:, None, :, :]).reshape((codes.size, -1)),
+                codes.reshape(-1),
+                n_pairs,
+            )
+            for s in range(one.n_effects)
+        ]
+        sums = _stack(by_slot)
     shape = (one.n_levels, other.n_levels, one.n_effects, other.n_effects)
-    return total.reshape(shape).transpose(0, 2, 1, 3)  # type: ignore[union-attr]
+    return sums.reshape(shape).transpose(0, 2, 1, 3)
+
+
+def _stack(columns: list[Array]) -> Array:
+    return np.stack(columns, axis=1) if is_numeric(*columns) else pt.stack(columns, axis=1)
 
 
 def _own_blocks(factor: GroupingFactor, w: Array | None) -> Array:
     """Return the diagonal blocks ``(M, S, S)`` of ``ZᵀWZ`` for a factor with one membership."""
-    right = factor.coefficients[:, 0, :]
-    left = _weighted(right, w)
+    left, right = _weighted(factor.coefficients, w)[:, 0, :], factor.coefficients[:, 0, :]
     codes = factor.codes[:, 0]
-    slots = [
-        _segment_sum(left[:, [s]] * right, codes, factor.n_levels) for s in range(factor.n_effects)
-    ]
-    return np.stack(slots, axis=1) if is_numeric(*slots) else pt.stack(slots, axis=1)
+    slots = range(factor.n_effects)
+    return _stack([_segment_sum(left[:, [s]] * right, codes, factor.n_levels) for s in slots])
 
 
 def crossproducts(model: MixedModel, w: Array | None) -> CrossProducts:
@@ -122,13 +124,9 @@ def level_sums(model: MixedModel, rows: Array) -> list[Array]:
     """Return ``Zᵀ rows``, per factor ``(M, S)``."""
     sums = []
     for factor in model.factors:
-        parts = [
-            _segment_sum(
-                factor.coefficients[:, k, :] * rows[:, None], factor.codes[:, k], factor.n_levels
-            )
-            for k in range(factor.n_memberships)
-        ]
-        sums.append(sum(parts[1:], start=parts[0]))
+        products = factor.coefficients * rows[:, None, None]
+        products = products.reshape((factor.codes.size, factor.n_effects))
+        sums.append(_segment_sum(products, factor.codes.reshape(-1), factor.n_levels))
     return sums
 
 

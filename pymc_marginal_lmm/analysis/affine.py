@@ -31,14 +31,14 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot, Sum
 from pytensor.tensor.random.op import RandomVariable
-from pytensor.tensor.shape import Reshape, SpecifyShape
+from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
     IncSubtensor,
     Subtensor,
 )
-from pytensor.tensor.type import TensorType
+from pytensor.tensor.type import TensorType, integer_dtypes
 
 from pymc_marginal_lmm.structure import Array
 from pymc_marginal_lmm.values import NotKnown, Values
@@ -47,6 +47,8 @@ __all__ = ["AffineReader", "Linear", "Refusal", "Terms", "describe"]
 
 NOTHING = -1
 """Position of an element that no leaf enters."""
+
+DISCRETE = {*integer_dtypes, "bool"}
 
 
 class Refusal(Exception):
@@ -114,11 +116,11 @@ class Terms:
     def times(self, factor: Array, shape: tuple[int, ...]) -> Terms:
         """Multiply by a tensor that broadcasts to ``shape`` together with this one."""
         terms = self.broadcast(shape)
-        if isinstance(factor, np.ndarray):
-            scaled = terms.coefficients * factor[..., None]
-        else:
+        if isinstance(factor, Variable):
             scaled = terms.coefficients * pt.shape_padright(factor)
             scaled = pt.specify_shape(scaled, terms.positions.shape)
+        else:
+            scaled = terms.coefficients * np.asarray(factor)[..., None]
         return Terms(terms.positions, scaled)
 
     def absorb(self, axes: Sequence[int]) -> Terms:
@@ -259,10 +261,10 @@ def _select(value_inputs: Callable[[Apply], Sequence[int]]) -> Rule:
         count = 0
         for i, inp in enumerate(node.inputs):
             if i not in movable:
-                if parts[i]:
+                is_number = isinstance(inp.type, TensorType | ps.ScalarType)
+                if parts[i] or (is_number and inp.type.dtype not in DISCRETE):
                     reader.refuse(node, "it is used as an index or a shape")
-                is_tensor = isinstance(inp.type, TensorType | ps.ScalarType)
-                arguments.append(reader.values.structure(inp) if is_tensor else inp.data)
+                arguments.append(reader.values.structure(inp) if is_number else inp.data)
                 continue
             shape = reader.shape(inp) if isinstance(inp.type, TensorType) else ()
             if parts[i]:
@@ -273,7 +275,10 @@ def _select(value_inputs: Callable[[Apply], Sequence[int]]) -> Rule:
             else:
                 numbers = np.full(shape, NOTHING, dtype="float64")
             arguments.append(numbers)
-        selected = np.asarray(_run(node, arguments)).astype(int)
+        elements_out = np.asarray(_run(node, arguments))
+        selected = elements_out.astype(int)
+        if (selected != elements_out).any() or selected.min(initial=0) < NOTHING:
+            reader.refuse(node, "it goes through an operation that changes values, not places")
         linears = []
         for i, (start, size) in starts.items():
             mine = (selected >= start) & (selected < start + size)
@@ -403,6 +408,14 @@ def _inline(reader: AffineReader, node: Apply, parts: list[Linear]) -> list[Line
     return [reader.read(out) for out in node.op.fgraph.bind(list(node.inputs))]
 
 
+def _shape(reader: AffineReader, node: Apply, parts: list[Linear]) -> list[Linear]:
+    """Note the shape of an effect, which does not depend on its value."""
+    shape = np.array(reader.shape(node.inputs[0]), dtype="int64")
+    value = shape[node.op.i] if isinstance(node.op, Shape_i) else shape
+    reader.values.learn(node.outputs[0], np.asarray(value))
+    return [{}]
+
+
 def _pass_through(reader: AffineReader, node: Apply, parts: list[Linear]) -> list[Linear]:
     return [parts[0]]
 
@@ -428,8 +441,8 @@ _BY_OP: list[tuple[tuple[type, ...], Rule]] = [
         ),
         _select(_first),
     ),
-    ((Join,), _select(lambda node: range(1, len(node.inputs)))),
-    ((MakeVector,), _select(_all)),
+    ((Join, MakeVector), _select(_all)),
+    ((Shape, Shape_i), _shape),
     ((SpecifyShape, TensorFromScalar, ScalarFromTensor, ModelVar), _pass_through),
     ((Sum,), _sum_axes),
     ((Dot,), _matmul),

@@ -81,7 +81,7 @@ class BlockSolve(Op):
         ]
         return BlockSolvePullback()(*work, u1, u2, *bars, return_list=True)
 
-    def infer_shape(self, fgraph: object, node: Apply, shapes: list) -> list:
+    def infer_shape(self, node: Apply, shapes: list) -> list:
         F11, F12, F22, h1, h2 = shapes
         return [(), h1, h2, F11, F12, F22]
 
@@ -102,7 +102,7 @@ class BlockSolvePullback(Op):
         for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
             storage[0] = np.asarray(result, dtype=out.type.dtype)
 
-    def infer_shape(self, fgraph: object, node: Apply, shapes: list) -> list:
+    def infer_shape(self, node: Apply, shapes: list) -> list:
         return shapes[:5]
 
 

@@ -104,7 +104,7 @@ class LogEvidence(Op):
         bars = op(*inputs, *outputs[1:], bar, return_list=True)
         return [*bars, *(disconnected_type() for _ in inputs[len(bars) :])]
 
-    def infer_shape(self, fgraph: object, node: Apply, shapes: list) -> list:
+    def infer_shape(self, node: Apply, shapes: list) -> list:
         args = Evidence(*shapes[:N_ARGUMENTS])
         return [(), args.c1, args.c2, args.A11, args.A12, args.A22]
 
@@ -132,7 +132,7 @@ class LogEvidencePullback(Op):
         )
         _store(node, results, output_storage)
 
-    def infer_shape(self, fgraph: object, node: Apply, shapes: list) -> list:
+    def infer_shape(self, node: Apply, shapes: list) -> list:
         return shapes[: len(node.outputs)]
 
 
