@@ -1,0 +1,346 @@
+"""Grouping factors: found from what rows hit, and nothing lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pymc_marginal_lmm.analysis.affine import NOTHING, Terms
+from pymc_marginal_lmm.analysis.grouping import block_structure, find_factors, stack_rows
+from pymc_marginal_lmm.structure import GroupingFactor, Share
+
+rng = np.random.default_rng(0)
+n = 12
+ones = np.ones(n)
+x = rng.normal(size=n)
+g = np.repeat([0, 1, 2, 3], 3)
+h = np.tile([0, 1, 2], 4)
+nested = g // 2
+type Column = tuple[np.ndarray | int, np.ndarray | float]
+
+
+def terms(*columns: Column) -> Terms:
+    """Make the terms of one variable: per column which element each row hits, times what."""
+    positions = np.stack([np.broadcast_to(p, (n,)) for p, _ in columns], axis=1)
+    coefficients = np.stack([np.broadcast_to(c, (n,)) for _, c in columns], axis=1)
+    return stack_rows([(n, Terms(positions, coefficients.astype(float)))])
+
+
+def design(own: Terms, size: int) -> np.ndarray:
+    Z = np.zeros((len(own.positions), size))
+    for row, positions, coefficients in zip(Z, own.positions, own.coefficients, strict=True):
+        np.add.at(row, positions[positions != NOTHING], coefficients[positions != NOTHING])
+    return Z
+
+
+def assert_same_design(
+    factors: Sequence[GroupingFactor],
+    terms: Sequence[Terms],
+    widths: Sequence[int],
+    sizes: Sequence[int],
+) -> None:
+    """Put ``Z`` together again from the factors; each element lives in one of them."""
+    found = [np.zeros((len(own.positions), size)) for own, size in zip(terms, sizes, strict=True)]
+    seen = [np.zeros(size, dtype=int) for size in sizes]
+    for factor in factors:
+        rows, K = factor.codes.shape
+        assert factor.codes.dtype == "int32"
+        assert factor.coefficients.shape == (rows, K, factor.n_effects)
+        assert ((factor.codes >= 0) & (factor.codes < factor.n_levels)).all()
+        start = 0
+        for share in factor.shares:
+            width = widths[share.effect]
+            assert len(share.blocks) == factor.n_levels
+            elements = share.blocks[:, None] * width + np.arange(width)
+            np.add.at(seen[share.effect], elements, 1)
+            for k in range(K):
+                own = factor.coefficients[:, k, start : start + width]
+                np.add.at(
+                    found[share.effect],
+                    (np.arange(rows)[:, None], elements[factor.codes[:, k]]),
+                    own,
+                )
+            start += width
+        assert start == factor.n_effects
+    for effect, (own, size) in enumerate(zip(terms, sizes, strict=True)):
+        np.testing.assert_allclose(found[effect], design(own, size), rtol=1e-14, atol=1e-14)
+        assert seen[effect].max(initial=0) <= 1
+
+
+def factors_of(
+    *variables: Terms, widths: Sequence[int] | None = None, sizes: Sequence[int] | None = None
+) -> tuple[GroupingFactor, ...]:
+    widths = widths or [1] * len(variables)
+    sizes = sizes or [50] * len(variables)
+    factors = find_factors(variables, widths)
+    assert_same_design(factors, variables, widths, sizes)
+    return factors
+
+
+def shapes(factors: Sequence[GroupingFactor]) -> list[tuple[int, int, int]]:
+    """Levels, effects per level, memberships."""
+    return [(f.n_levels, f.n_effects, f.n_memberships) for f in factors]
+
+
+def test_one_column() -> None:
+    (factor,) = factors_of(terms((g, 1.0)))
+    assert shapes([factor]) == [(4, 1, 1)]
+    np.testing.assert_array_equal(factor.codes[:, 0], g)
+    np.testing.assert_array_equal(factor.shares[0].blocks, [0, 1, 2, 3])
+
+
+def test_levels_are_numbered_as_they_occur() -> None:
+    (factor,) = factors_of(terms((7 - g, x)))
+    np.testing.assert_array_equal(factor.codes[:, 0], g)
+    np.testing.assert_array_equal(factor.shares[0].blocks, [7, 6, 5, 4])
+
+
+def test_aligned_variables_form_one_factor() -> None:
+    """``(1|g) + (x|g)``, written as two vectors."""
+    (factor,) = factors_of(terms((g, 1.0)), terms((g, x)))
+    assert shapes([factor]) == [(4, 2, 1)]
+    assert [share.effect for share in factor.shares] == [0, 1]
+    np.testing.assert_array_equal(factor.coefficients[:, 0, :], np.column_stack([ones, x]))
+
+
+def test_alignment_does_not_depend_on_the_numbering() -> None:
+    recoded = np.array([3, 0, 9, 1])[g]
+    (factor,) = factors_of(terms((g, 1.0)), terms((recoded, x)))
+    assert shapes([factor]) == [(4, 2, 1)]
+    np.testing.assert_array_equal(factor.shares[1].blocks, [3, 0, 9, 1])
+
+
+def test_columns_of_one_matrix_form_one_factor() -> None:
+    """``u[g, 0] + u[g, 1] * x`` of a ``(4, 2)`` Normal."""
+    (factor,) = factors_of(terms((2 * g, 1.0), (2 * g + 1, x)))
+    assert shapes([factor]) == [(4, 2, 1)]
+    assert [share.effect for share in factor.shares] == [0, 0]
+
+
+def test_crossed_variables_do_not_merge() -> None:
+    assert shapes(factors_of(terms((g, 1.0)), terms((h, 1.0)))) == [(4, 1, 1), (3, 1, 1)]
+
+
+def test_nested_variables_do_not_merge() -> None:
+    assert shapes(factors_of(terms((g, 1.0)), terms((nested, 1.0)))) == [(4, 1, 1), (2, 1, 1)]
+
+
+def test_a_nested_index_of_one_variable_is_not_two_memberships() -> None:
+    """Levels of the inner factor behind those of the outer one, in one vector."""
+    factors = factors_of(terms((nested, 1.0), (2 + g, 1.0)))
+    assert shapes(factors) == [(2, 1, 1), (4, 1, 1)]
+    assert [share.effect for factor in factors for share in factor.shares] == [0, 0]
+
+
+def test_multiple_membership() -> None:
+    """Two players of a match: each row has two of the same levels."""
+    home, away = g, (g + 1 + h) % 4
+    (factor,) = factors_of(terms((home, 1.0), (away, -1.0)))
+    assert shapes([factor]) == [(4, 1, 2)]
+
+
+def test_multiple_membership_joins_through_a_third_column() -> None:
+    factors = factors_of(terms((g, 1.0), (10 + h, x), (np.where(h, g, 10 + h), 2.0)))
+    assert shapes(factors) == [(7, 1, 3)]
+
+
+def test_multiple_membership_with_aligned_effects() -> None:
+    """Another variable over the same memberships is a factor of its own."""
+    away = (g + 1) % 4
+    factors = factors_of(terms((g, 1.0), (away, 1.0)), terms((g, x)))
+    assert sorted(shapes(factors)) == [(4, 1, 1), (4, 1, 2)]
+
+
+def test_the_same_column_twice_adds_up() -> None:
+    """``u[g] + u[g] * x``."""
+    (factor,) = factors_of(terms((g, 1.0), (g, x)))
+    assert shapes([factor]) == [(4, 1, 1)]
+    np.testing.assert_allclose(factor.coefficients[:, 0, 0], 1.0 + x, rtol=1e-15)
+
+
+def test_fixed_effects_are_the_factor_with_one_level() -> None:
+    """An intercept, and a vector of coefficients that is multiplied by a design matrix."""
+    intercept = terms((0, 1.0))
+    beta = terms((0, x), (1, x**2), (2, ones * g))
+    (factor,) = factors_of(intercept, beta)
+    assert shapes([factor]) == [(1, 4, 1)]
+    assert [share.effect for share in factor.shares] == [0, 1, 1, 1]
+
+
+def test_unused_levels_do_not_count() -> None:
+    used = np.array([0, 2, 5, 9])[g]
+    (factor,) = factors_of(terms((used, 1.0)), sizes=[10])
+    assert shapes([factor]) == [(4, 1, 1)]
+    np.testing.assert_array_equal(factor.shares[0].blocks, [0, 2, 5, 9])
+
+
+def test_rows_without_the_effect() -> None:
+    """A contrast that only some rows have: the others have no membership."""
+    some = np.where(x > 0, g, NOTHING)
+    (factor,) = factors_of(terms((some, np.where(x > 0, x, 0.0))))
+    assert factor.n_levels == len(np.unique(g[x > 0]))
+    np.testing.assert_array_equal(factor.coefficients[x <= 0], 0.0)
+
+
+def test_correlated_blocks_stay_together() -> None:
+    (factor,) = factors_of(terms((2 * g, 1.0), (2 * g + 1, x)), widths=[2])
+    assert shapes([factor]) == [(4, 2, 1)]
+    assert len(factor.shares) == 1
+    np.testing.assert_array_equal(factor.shares[0].blocks, [0, 1, 2, 3])
+
+
+def test_correlated_blocks_of_which_a_part_is_used() -> None:
+    """The other effects matter through their correlation only: coefficient 0."""
+    (factor,) = factors_of(terms((3 * g + 1, x)), widths=[3])
+    assert shapes([factor]) == [(4, 3, 1)]
+    np.testing.assert_array_equal(factor.coefficients[:, 0, [0, 2]], 0.0)
+
+
+def test_slots_that_change_from_row_to_row() -> None:
+    """``u[g, k]`` with an index array ``k``: one membership per row, in different slots."""
+    (factor,) = factors_of(terms((3 * g + h, x)), widths=[3])
+    assert shapes([factor]) == [(4, 3, 1)]
+    np.testing.assert_array_equal(factor.coefficients[np.arange(n), 0, h], x)
+    assert np.count_nonzero(factor.coefficients) == n
+
+
+def test_correlated_and_independent_effects_of_one_factor() -> None:
+    (factor,) = factors_of(terms((2 * g, 1.0), (2 * g + 1, x)), terms((g, x**2)), widths=[2, 1])
+    assert shapes([factor]) == [(4, 3, 1)]
+
+
+def test_a_column_of_zeros_is_dropped() -> None:
+    assert shapes(factors_of(terms((g, 1.0), (h, 0.0)))) == [(4, 1, 1)]
+    assert factors_of(terms((g, 0.0))) == ()
+
+
+def test_responses_are_stacked() -> None:
+    """Two responses share one effect; the second has another one besides."""
+    shared = stack_rows(
+        [
+            (n, Terms(g[:, None], ones[:, None])),
+            (4, Terms(np.arange(4)[:, None], 2 * np.ones((4, 1)))),
+        ]
+    )
+    own = stack_rows([(n, None), (4, Terms(np.zeros((4, 1), dtype=int), np.ones((4, 1))))])
+    factors = factors_of(shared, own)
+    assert shapes(factors) == [(4, 1, 1), (1, 1, 1)]
+    np.testing.assert_array_equal(factors[0].codes[:, 0], [*g, 0, 1, 2, 3])
+    np.testing.assert_array_equal(factors[1].coefficients[:n], 0.0)
+
+
+def test_responses_of_different_widths_are_stacked() -> None:
+    one = Terms(g[:, None], ones[:, None])
+    two = Terms(np.stack([g, h + 4], axis=1), np.stack([x, ones], axis=1))
+    factors = factors_of(stack_rows([(n, one), (n, two)]))
+    assert shapes(factors) == [(4, 1, 1), (3, 1, 1)]
+
+
+def test_a_matrix_response_has_its_elements_as_rows() -> None:
+    positions = np.arange(6).reshape(2, 3, 1)
+    stacked = stack_rows([(6, Terms(positions, np.ones((2, 3, 1))))])
+    np.testing.assert_array_equal(stacked.positions[:, 0], np.arange(6))
+
+
+def test_symbolic_coefficients() -> None:
+    loading = pt.vector("loading", shape=(n,))
+    own = Terms(np.stack([g, g, h + 4], axis=1), pt.stack([loading, loading * x, loading], axis=1))
+    first, second = find_factors([stack_rows([(n, own)])], [1])
+    assert shapes([first, second]) == [(4, 1, 1), (3, 1, 1)]
+    function = pytensor.function(
+        [loading], [first.coefficients, second.coefficients], mode="FAST_COMPILE"
+    )
+    values = rng.normal(size=n)
+    both = function(values)
+    np.testing.assert_allclose(both[0][:, 0, 0], values * (1 + x), rtol=1e-14)
+    np.testing.assert_allclose(both[1][:, 0, 0], values, rtol=1e-14)
+
+
+def test_symbolic_and_numeric_effects_of_one_factor() -> None:
+    loading = pt.vector("loading", shape=(n,))
+    symbolic = stack_rows([(n, Terms(g[:, None], loading[:, None]))])
+    (factor,) = find_factors([terms((g, x)), symbolic], [1, 1])
+    assert shapes([factor]) == [(4, 2, 1)]
+    (coefficients,) = pytensor.function([loading], [factor.coefficients], mode="FAST_COMPILE")(ones)
+    np.testing.assert_array_equal(coefficients[:, 0, :], np.column_stack([x, ones]))
+
+
+# --- Order of elimination ---------------------------------------------------------------------
+
+
+def factor(n_levels: int, n_effects: int = 1, n_memberships: int = 1) -> GroupingFactor:
+    codes = np.zeros((n, n_memberships), dtype="int32")
+    shares = tuple(Share(i, np.arange(n_levels)) for i in range(n_effects))
+    coefficients = np.zeros((n, n_memberships, n_effects))
+    return GroupingFactor(shares, n_levels, n_effects, codes, coefficients)
+
+
+@pytest.mark.parametrize(
+    ("factors", "leading", "trailing"),
+    [
+        ([factor(4)], 0, ()),
+        ([factor(3), factor(8)], 1, (0,)),
+        ([factor(6, 3), factor(8, 2)], 0, (1,)),  # 18 effects against 16
+        ([factor(1, 20), factor(4)], 1, (0,)),  # fixed effects are dense, however many
+        ([factor(1, 3)], None, (0,)),
+        ([factor(50, 1, 2), factor(4), factor(1, 2)], 1, (0, 2)),  # levels that touch
+        ([factor(50, 1, 2)], None, (0,)),
+        ([], None, ()),
+    ],
+)
+def test_leading_factor(
+    factors: list[GroupingFactor], leading: int | None, trailing: tuple[int, ...]
+) -> None:
+    blocks = block_structure(factors)
+    assert blocks.leading == leading
+    assert blocks.trailing == trailing
+
+
+# --- Random structures ------------------------------------------------------------------------
+
+
+@st.composite
+def variables(draw: st.DrawFn) -> tuple[list[Terms], list[int], list[int]]:
+    """Draw variables whose columns hit random blocks, or copies of each other's blocks."""
+    rows = draw(st.integers(1, 6))
+    codes: list[np.ndarray] = []
+    own, widths, sizes = [], [], []
+    for _ in range(draw(st.integers(1, 3))):
+        width, n_blocks = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+        columns = []
+        for _ in range(draw(st.integers(1, 4))):
+            entry = st.integers(NOTHING, n_blocks - 1)
+            drawn = st.lists(entry, min_size=rows, max_size=rows).map(np.array)
+            copies = st.sampled_from(codes) if codes else drawn
+            blocks = np.minimum(draw(drawn | copies), n_blocks - 1)
+            codes.append(blocks)
+            slot = draw(st.integers(0, width - 1))
+            columns.append(np.where(blocks == NOTHING, NOTHING, blocks * width + slot))
+        positions = np.stack(columns, axis=1)
+        seed = draw(st.integers(0, 9))
+        coefficients = np.random.default_rng(seed).integers(-1, 3, size=positions.shape) * 1.0
+        coefficients[positions == NOTHING] = 0.0
+        own.append(stack_rows([(rows, Terms(positions, coefficients))]))
+        widths.append(width)
+        sizes.append(width * n_blocks)
+    return own, widths, sizes
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(variables())
+def test_random_structures(structure: tuple[list[Terms], list[int], list[int]]) -> None:
+    own, widths, sizes = structure
+    factors = find_factors(own, widths)
+    assert_same_design(factors, own, widths, sizes)
+    blocks = block_structure(factors)
+    order = [*([] if blocks.leading is None else [blocks.leading]), *blocks.trailing]
+    assert sorted(order) == list(range(len(factors)))
+    if blocks.leading is not None:
+        # Each row hits one level: what makes its part of F block diagonal.
+        assert factors[blocks.leading].n_memberships == 1

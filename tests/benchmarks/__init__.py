@@ -1,0 +1,1 @@
+"""Benchmarks: commands, not tests; they assert nothing about time."""

@@ -1,0 +1,92 @@
+"""One gradient of a large crossed model: time and peak memory.
+
+    python -m tests.benchmarks.large [--rows 1000000] [--levels 100000 100] [--backend numba|jax]
+
+Two crossed factors, each its own scale, fixed effects integrated too. Prints one JSON line. Times
+are medians; run it alone, with BLAS threads set knowingly (``OPENBLAS_NUM_THREADS``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import time
+from importlib.metadata import version
+
+import numpy as np
+import pymc as pm
+
+import pymc_marginal_lmm as mlmm
+
+
+def crossed_model(rows: int, levels: tuple[int, int], by_row: bool) -> pm.Model:
+    """Return ``y ~ a + b x + u[g] + v[h]``; ``by_row``: the coefficients stay sampled."""
+    rng = np.random.default_rng(0)
+    g, h = (rng.integers(m, size=rows).astype("int32") for m in levels)
+    x = rng.normal(size=rows)
+    y = 1 + 0.5 * x + rng.normal(size=levels[0])[g] + rng.normal(size=levels[1])[h]
+    y += rng.normal(size=rows)
+    with pm.Model() as model:
+        tau_u, tau_v, sigma = (pm.HalfNormal(name, 1.0) for name in ("tau_u", "tau_v", "sigma"))
+        coefficient = pm.Laplace if by_row else pm.Normal
+        a, b = coefficient("a", 0.0, 5.0), coefficient("b", 0.0, 5.0)
+        u = pm.Normal("u", 0.0, tau_u, shape=levels[0])
+        v = pm.Normal("v", 0.0, tau_v, shape=levels[1])
+        pm.Normal("y", a + b * x + u[g] + v[h], sigma, observed=y)
+    return model
+
+
+def peak_gigabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--levels", type=int, nargs=2, default=(100_000, 100))
+    parser.add_argument("--backend", choices=["numba", "jax"], default="numba")
+    parser.add_argument("--by-row", action="store_true", help="coefficients stay sampled")
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
+
+    started = peak_gigabytes()
+    model = crossed_model(args.rows, tuple(args.levels), args.by_row)
+    clock = time.perf_counter()
+    marginal = mlmm.marginalize(model)
+    transform = time.perf_counter() - clock
+    point = marginal.initial_point()
+    clock = time.perf_counter()
+    logp_and_gradient = marginal.logp_dlogp_function(mode=args.backend.upper(), ravel_inputs=True)
+    logp_and_gradient.set_extra_values({})
+    start = pm.blocking.DictToArrayBijection.map(point).data
+    logp_and_gradient._pytensor_function(start)
+    compilation = time.perf_counter() - clock
+    times = []
+    for _ in range(args.repeats):
+        clock = time.perf_counter()
+        value, *gradient = logp_and_gradient._pytensor_function(start)
+        np.asarray(gradient[-1])
+        times.append(time.perf_counter() - clock)
+    result = {
+        "rows": args.rows,
+        "levels": list(args.levels),
+        "by_row": args.by_row,
+        "backend": args.backend,
+        "transform_s": round(transform, 2),
+        "compile_s": round(compilation, 2),
+        "gradient_ms_median": round(1e3 * statistics.median(times), 1),
+        "gradient_ms_min": round(1e3 * min(times), 1),
+        "peak_GB": round(peak_gigabytes(), 2),
+        "peak_GB_after_import": round(started, 2),
+        "logp": float(value),
+        "threads": os.environ.get("OPENBLAS_NUM_THREADS", "default"),
+        "versions": {p: version(p) for p in ("pymc", "pytensor", "jax", "numba", "numpy")},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""References that know nothing of the package's algebra, and small tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pymc.blocking import DictToArrayBijection
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RandomVariable
+
+import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.model.conditional import ConditionalRV
+from pymc_marginal_lmm.model.marginal_rv import inline
+from tests.models import CanonicalModel
+
+__all__ = [
+    "BACKENDS",
+    "DenseReference",
+    "dense_reference",
+    "models_of",
+    "posterior_of_effects",
+    "random_point",
+]
+
+BACKENDS = ["FAST_COMPILE", "NUMBA", "JAX"]
+"""PyTensor's Python linker (the Ops' ``perform``), its default backend, and JAX."""
+
+Point = Mapping[str, np.ndarray]
+
+
+class Models(NamedTuple):
+    """A canonical model as written, marginalized, and with its effects given back."""
+
+    plain: pm.Model
+    marginal: pm.Model
+    full: pm.Model
+
+
+@cache
+def models_of(canonical: CanonicalModel) -> Models:
+    """Build a canonical model and what the package makes of it, once per process."""
+    plain = canonical.build()
+    marginal = mlmm.marginalize(plain)
+    return Models(plain, marginal, mlmm.conditional(marginal))
+
+
+def random_point(model: pm.Model, seed: int, spread: float = 0.7) -> dict[str, np.ndarray]:
+    """Return random values for all value variables of a model, transformed ones included."""
+    rng = np.random.default_rng(seed)
+    start = model.initial_point(random_seed=seed)
+    return {
+        name: np.asarray(rng.normal(0, spread, size=np.shape(value)), dtype=value.dtype)
+        for name, value in start.items()
+    }
+
+
+class DenseReference(NamedTuple):
+    """Marginal log density, and posterior mean and covariance of the effects."""
+
+    log_density: float
+    mean: dict[str, np.ndarray]
+    covariance: np.ndarray
+
+
+def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> DenseReference:
+    r"""Integrate effects out of a model's joint log density, using PyMC alone.
+
+    ``J(v) = log p(y, v, θ)`` is quadratic in the effects. With ``H = −∇²J`` (dense, by probing
+    the gradient with unit vectors) and ``v̂`` its maximum::
+
+        log ∫ exp J(v) dv = J(v̂) + ½ q log 2π − ½ log|H|          v | y ~ Normal(v̂, H⁻¹)
+    """
+    names = [plain.rvs_to_values[plain[name]].name for name in effects]
+    logp = plain.compile_logp(mode="FAST_COMPILE")
+    dlogp = plain.compile_dlogp([plain[name] for name in effects], mode="FAST_COMPILE")
+    start = {name: np.zeros_like(plain.initial_point()[name]) for name in names}
+    flat = DictToArrayBijection.map(start)
+
+    def at(v: np.ndarray) -> dict:
+        unflat = DictToArrayBijection.rmap(type(flat)(v, flat.point_map_info))
+        return {**point, **unflat}
+
+    g0 = dlogp(at(flat.data))
+    H = -np.array([dlogp(at(e)) - g0 for e in np.eye(len(g0))])
+    H = (H + H.T) / 2
+    v = np.linalg.solve(H, g0)
+    v += np.linalg.solve(H, dlogp(at(v)))
+    value = logp(at(v)) + 0.5 * len(v) * np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(H)[1]
+    mean = {name: at(v)[vname] for name, vname in zip(effects, names, strict=True)}
+    return DenseReference(float(value), mean, np.linalg.inv(H))
+
+
+def posterior_of_effects(
+    marginal_model: pm.Model, point: Point, leading: int | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return mean and covariance of the draws that ``recover`` makes, without sampling.
+
+    A draw is ``mean + B ε`` with standard normals ``ε``. The graph that makes it is evaluated at
+    ``ε = 0`` and differentiated in ``ε``, so that ``B`` and ``B Bᵀ`` are exact.
+
+    Parameters
+    ----------
+    marginal_model : pymc.Model
+        What ``marginalize`` returned.
+    point : mapping
+        A value for every value variable of ``marginal_model``.
+    leading : int, optional
+        Cover only the first ``leading`` elements of each effect, counted in C order, by the
+        covariance. The mean is always complete. By default all elements.
+
+    Returns
+    -------
+    dict of str to (array, array)
+        Per integrated variable, by its name: the mean, of the variable's shape, and the
+        covariance matrix of its elements in C order, of shape ``(q, q)`` or
+        ``(leading, leading)``, marginal over all other integrated variables.
+    """
+    means, rows = _draw_map(marginal_model, point, leading)
+    return {name: (mean, rows[name] @ rows[name].T) for name, mean in means.items()}
+
+
+def joint_covariance(
+    marginal_model: pm.Model, point: Point
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return means by variable and the covariance of all effects, in their order."""
+    means, rows = _draw_map(marginal_model, point, None)
+    B = np.concatenate(list(rows.values()))
+    return means, B @ B.T
+
+
+def _draw_map(
+    marginal_model: pm.Model, point: Point, leading: int | None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    full = mlmm.conditional(marginal_model)
+    nodes = {rv.owner: None for rv in full.free_RVs if isinstance(rv.owner.op, ConditionalRV)}
+    names, graphs = [], []
+    for node in nodes:
+        outputs = inline(node.op, node.inputs)
+        names += [effect.name for effect in node.op.marginal.structure.effects]
+        graphs += outputs[: node.op.marginal.n_effects]
+    graphs = full.replace_rvs_by_values(graphs)
+    normals = [
+        v
+        for v in ancestors(graphs)
+        if v.owner and isinstance(v.owner.op, RandomVariable) and v is v.owner.outputs[1]
+    ]
+    values = [v for v in full.value_vars if v.name in point]
+    weights = [graph.type() for graph in graphs]
+    weighted = sum((g * w).sum() for g, w in zip(graphs, weights, strict=True))
+    rows_of_B = pt.concatenate([row.ravel() for row in pytensor.grad(weighted, normals)])
+    draw = pytensor.function(
+        [*values, *normals], graphs, mode="FAST_COMPILE", on_unused_input="ignore"
+    )
+    row = pytensor.function(
+        [*values, *weights], rows_of_B, mode="FAST_COMPILE", on_unused_input="ignore"
+    )
+    at = [point[v.name] for v in values]
+    no_noise = [np.zeros(v.type.shape, dtype=v.type.dtype) for v in normals]
+    means = draw(*at, *no_noise)
+    zeros = [np.zeros_like(mean) for mean in means]
+    rows = {}
+    for k, (name, mean) in enumerate(zip(names, means, strict=True)):
+        count = mean.size if leading is None else min(leading, mean.size)
+        unit = np.eye(mean.size, dtype=mean.dtype)[:count].reshape(count, *mean.shape)
+        rows[name] = np.array([row(*at, *zeros[:k], e, *zeros[k + 1 :]) for e in unit])
+    return dict(zip(names, means, strict=True)), rows

@@ -1,0 +1,173 @@
+"""``recover``, predictive sampling, log likelihoods: what a user does with a marginal model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
+
+import pymc_marginal_lmm as mlmm
+from tests.helpers import posterior_of_effects
+
+GROUP = np.repeat(np.arange(4), 5)
+X = np.linspace(-1, 1, 20)
+Y = np.sin(np.arange(20.0))
+
+
+def build() -> pm.Model:
+    coords = {"school": ["a", "b", "c", "d"], "effect": ["intercept", "slope"], "obs": range(20)}
+    with pm.Model(coords=coords) as model:
+        sigma = pm.HalfNormal("sigma", 1.0)
+        tau = pm.HalfNormal("tau", 1.0)
+        alpha = pm.Normal("alpha", 0.0, 2.0)
+        u = pm.Normal("u", 0.0, tau, dims=("school", "effect"))
+        mu = alpha + u[GROUP, 0] + u[GROUP, 1] * X
+        pm.Deterministic("mu", mu, dims="obs")
+        pm.Deterministic("total", alpha + u[:, 0], dims="school")
+        pm.Deterministic("ratio", tau / sigma)
+        pm.Normal("y", mu, sigma, observed=Y, dims="obs")
+    return model
+
+
+@pytest.fixture(scope="module")
+def marginal() -> pm.Model:
+    return mlmm.marginalize(build())
+
+
+def draws(n_chains: int = 2, n_draws: int = 1500, tau: float = 0.8) -> xr.DataTree:
+    """Posterior draws that are all the same point, so that recovered draws are comparable."""
+    shape = (n_chains, n_draws)
+    values = {"sigma": np.full(shape, 0.6), "tau": np.full(shape, tau)}
+    dataset = xr.Dataset(
+        {name: (("chain", "draw"), value) for name, value in values.items()},
+        coords={"chain": np.arange(n_chains) + 3, "draw": np.arange(n_draws)},
+    )
+    return xr.DataTree.from_dict({"posterior": dataset})
+
+
+def test_names_dims_coords_and_dtypes(marginal: pm.Model) -> None:
+    idata = mlmm.recover(draws(n_draws=3), model=marginal, random_seed=1, progressbar=False)
+    posterior = idata["posterior"]
+    assert posterior["u"].dims == ("chain", "draw", "school", "effect")
+    assert posterior["mu"].dims == ("chain", "draw", "obs")
+    assert posterior["total"].dims == ("chain", "draw", "school")
+    assert list(posterior["school"].values) == ["a", "b", "c", "d"]
+    assert list(posterior["chain"].values) == [3, 4]
+    assert posterior["alpha"].dims == ("chain", "draw")
+    assert posterior["u"].dtype == np.float64
+    assert "ratio" not in posterior  # it does not depend on effects: the sampler reports it
+    expected = posterior["alpha"] + posterior["u"].sel(effect="intercept")
+    assert_allclose(posterior["total"], expected)
+
+
+def test_draws_have_the_exact_moments(marginal: pm.Model) -> None:
+    idata = mlmm.recover(draws(), model=marginal, random_seed=2, progressbar=False)
+    point = {"sigma_log__": np.log(0.6), "tau_log__": np.log(0.8)}
+    exact = posterior_of_effects(marginal, {k: np.asarray(v) for k, v in point.items()})
+    for name, (mean, covariance) in exact.items():
+        sample = idata["posterior"][name].values.reshape(3000, -1)
+        sd = np.sqrt(np.diag(covariance))
+        z = (sample.mean(axis=0) - mean.ravel()) / (sd / np.sqrt(3000))
+        assert np.abs(z).max() < 4.5
+        scaled = np.cov(sample.T).reshape(covariance.shape) / np.outer(sd, sd)
+        assert_allclose(scaled, covariance / np.outer(sd, sd), atol=0.12)
+
+
+def test_seed_and_selection(marginal: pm.Model) -> None:
+    one, two, other = (
+        mlmm.recover(
+            draws(n_draws=4),
+            model=marginal,
+            random_seed=seed,
+            extend_inferencedata=False,
+            progressbar=False,
+        )
+        for seed in (5, 5, 6)
+    )
+    xr.testing.assert_equal(one, two)
+    assert not np.allclose(one["u"], other["u"])
+    with marginal:
+        idata = mlmm.recover(draws(n_draws=4), var_names=["total"], progressbar=False)
+    assert set(idata["posterior"].data_vars) == {"sigma", "tau", "total"}
+
+
+def test_what_recover_refuses(marginal: pm.Model) -> None:
+    idata = draws(n_draws=2)
+    with pytest.raises(ValueError, match="'zeta': not among .* u, alpha, mu, total"):
+        mlmm.recover(idata, model=marginal, var_names=["zeta"], progressbar=False)
+    with pytest.raises(ValueError, match="no integrated effects"):
+        mlmm.recover(idata, model=build(), progressbar=False)
+    del idata["posterior"]["tau"]
+    with pytest.raises(ValueError, match="no draws of 'tau'"):
+        mlmm.recover(idata, model=marginal, progressbar=False)
+
+
+def test_a_draw_that_cannot_be_factored_is_named(marginal: pm.Model) -> None:
+    idata = draws(n_draws=3)
+    idata["posterior"]["tau"][1, 2] = np.inf
+    with pytest.raises(np.linalg.LinAlgError, match=r"chain 1, draw 2.*tau=inf"):
+        mlmm.recover(idata, model=marginal, progressbar=False)
+
+
+def test_zero_variance_gives_effects_of_zero(marginal: pm.Model) -> None:
+    idata = mlmm.recover(draws(n_draws=2, tau=0.0), model=marginal, progressbar=False)
+    assert_allclose(idata["posterior"]["u"], 0.0)
+
+
+def test_predictive_sampling(marginal: pm.Model) -> None:
+    prior = pm.sample_prior_predictive(50, model=marginal, random_seed=1)
+    assert prior["prior_predictive"]["y"].shape == (1, 50, 20)
+    idata = draws(n_draws=10)
+    predictive = pm.sample_posterior_predictive(
+        idata, model=marginal, random_seed=1, progressbar=False
+    )["posterior_predictive"]["y"]
+    assert predictive.shape == (2, 10, 20)
+    assert np.isfinite(predictive).all()
+
+
+def test_prior_predictive_matches_the_plain_model() -> None:
+    """Marginal and plain model generate the same data: means and covariances over draws."""
+    plain = build()
+    with plain:
+        samples = [
+            pm.draw(model["y"], draws=4000, random_seed=seed)
+            for seed, model in ((1, plain), (2, mlmm.marginalize(plain)))
+        ]
+    one, two = samples
+    sd = np.sqrt(one.var(axis=0))
+    assert np.abs(one.mean(axis=0) - two.mean(axis=0)).max() < 5 * sd.max() / np.sqrt(2000)
+    assert_allclose(two.std(axis=0) / sd, 1.0, atol=0.12)
+
+
+def test_log_likelihood_is_one_number_per_draw(marginal: pm.Model) -> None:
+    idata = draws(n_draws=4)
+    pm.compute_log_likelihood(idata, model=marginal, progressbar=False)
+    values = idata["log_likelihood"]["y"]
+    assert values.dims == ("chain", "draw")
+    at = {"sigma_log__": np.log(0.6), "tau_log__": np.log(0.8)}
+    logp = marginal.compile_fn(marginal.logp(vars=marginal["y"]), mode="FAST_COMPILE")
+    assert_allclose(values, float(logp(at)))
+
+
+def test_initial_values_and_the_users_model_survive() -> None:
+    plain = build()
+    plain.set_initval(plain["tau"], np.array(0.3))
+    plain.set_initval(plain["u"], np.ones((4, 2)))
+    before = plain.initial_point(), list(plain.named_vars), plain.point_logps()
+    marginal = mlmm.marginalize(plain)
+    assert_allclose(np.exp(marginal.initial_point()["tau_log__"]), 0.3)
+    after = plain.initial_point(), list(plain.named_vars), plain.point_logps()
+    assert str(before) == str(after)
+
+
+def test_marginalizing_some_and_then_the_rest() -> None:
+    """One factor at a time is a model of its own; its density is that of the plain one."""
+    plain = build()
+    partly = mlmm.marginalize(plain, ["u"])
+    assert {rv.name for rv in partly.free_RVs} == {"sigma", "tau", "alpha"}
+    full = mlmm.conditional(partly)
+    point = {k: np.asarray(v) + 0.1 for k, v in plain.initial_point().items()}
+    joint = plain.compile_logp(mode="FAST_COMPILE")(point)
+    assert_allclose(full.compile_logp(mode="FAST_COMPILE")(point), joint, rtol=1e-8)

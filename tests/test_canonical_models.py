@@ -1,0 +1,142 @@
+"""Every canonical model on every backend, against references that use PyMC alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytest
+from numpy.testing import assert_allclose
+
+from tests.helpers import (
+    BACKENDS,
+    dense_reference,
+    joint_covariance,
+    models_of,
+    random_point,
+)
+from tests.models import MODELS, CanonicalModel, by_name
+
+MODEL = pytest.mark.parametrize("canonical", MODELS, ids=str)
+
+# Numba takes several seconds a graph on an empty cache. These cover every path through its
+# kernels; the other models run on it with --runslow.
+ON_NUMBA = {
+    "random_intercept",
+    "mean_and_scale_by_level",
+    "correlated_slopes",
+    "covariance_by_level",
+    "crossed_different_widths",
+    "multi_membership",
+    "flat_coefficients",
+    "lognormal",
+    "sigma_by_row",
+    "two_likelihoods",
+    "mean_only",
+}
+MODEL_ON_BACKEND = pytest.mark.parametrize(
+    ("canonical", "backend"),
+    [
+        pytest.param(
+            model,
+            backend,
+            id=f"{model}-{backend}",
+            marks=[pytest.mark.slow] if backend == "NUMBA" and model.name not in ON_NUMBA else [],
+        )
+        for model in MODELS
+        for backend in BACKENDS
+    ],
+)
+
+
+def parameters_of(canonical: CanonicalModel, seed: int) -> dict[str, np.ndarray]:
+    return random_point(models_of(canonical).marginal, seed)
+
+
+@MODEL
+def test_integrates_what_it_should(canonical: CanonicalModel) -> None:
+    plain, marginal, full = models_of(canonical)
+    gone = {rv.name for rv in plain.free_RVs} - {rv.name for rv in marginal.free_RVs}
+    assert gone == set(canonical.effects)
+    assert {rv.name for rv in full.free_RVs} == {rv.name for rv in plain.free_RVs}
+    assert {d.name for d in full.deterministics} == {d.name for d in plain.deterministics}
+    for name in canonical.effects:
+        assert full.named_vars_to_dims.get(name) == plain.named_vars_to_dims.get(name)
+        assert full[name].type.dtype == plain[name].type.dtype
+
+
+@MODEL
+def test_log_density_and_moments_against_dense_reference(canonical: CanonicalModel) -> None:
+    plain, marginal, _ = models_of(canonical)
+    logp = marginal.compile_logp(mode="FAST_COMPILE")
+    for seed in (1, 2):
+        point = parameters_of(canonical, seed)
+        reference = dense_reference(plain, canonical.effects, point)
+        assert_allclose(logp(point), reference.log_density, rtol=1e-10)
+    means, covariance = joint_covariance(marginal, point)
+    order = np.concatenate([_elements(canonical, plain, name) for name in means])
+    for name, mean in means.items():
+        assert_allclose(mean, reference.mean[name], rtol=1e-8, atol=1e-8)
+    expected = reference.covariance[np.ix_(order, order)]
+    assert_allclose(covariance, expected, rtol=1e-7, atol=1e-9)
+
+
+def _elements(canonical: CanonicalModel, plain: pm.Model, name: str) -> np.ndarray:
+    """Places of a variable's elements in the dense reference."""
+    sizes = [int(np.prod(plain.initial_point()[effect].shape)) for effect in canonical.effects]
+    k = canonical.effects.index(name)
+    return np.arange(sizes[k]) + sum(sizes[:k])
+
+
+@MODEL_ON_BACKEND
+def test_log_density_and_gradient(canonical: CanonicalModel, backend: str) -> None:
+    _, marginal, _ = models_of(canonical)
+    logp = marginal.compile_logp(mode="FAST_COMPILE")
+    function = marginal.compile_fn(
+        [marginal.logp(), *_gradient(marginal)], mode=backend, point_fn=True
+    )
+    point = parameters_of(canonical, 3)
+    value, *gradient = function(point)
+    assert_allclose(value, logp(point), rtol=1e-10)
+    for variable, found in zip(marginal.value_vars, gradient, strict=True):
+        expected = _central_differences(logp, point, variable.name)
+        assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def _gradient(model: pm.Model) -> list:
+    return pytensor.grad(model.logp(), model.value_vars)
+
+
+def _central_differences(logp, point: dict, name: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+    """Fourth-order differences, so that 1e-6 is a test of the gradient and not of the step."""
+    result = np.zeros_like(point[name])
+    for index in np.ndindex(result.shape):
+
+        def at(step: float, index: tuple = index) -> float:
+            moved = point[name].copy()
+            moved[index] += step
+            return float(logp({**point, name: moved}))
+
+        h = 1e-3
+        result[index] = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+    return result
+
+
+@MODEL
+def test_joint_is_marginal_times_conditional(canonical: CanonicalModel) -> None:
+    """``log p(y, v, θ) = log p(y, θ) + log p(v | y, θ)``, against PyMC's own joint density."""
+    plain, _, full = models_of(canonical)
+    joint = plain.compile_logp(mode="FAST_COMPILE")
+    factored = full.compile_logp(mode="FAST_COMPILE")
+    for seed in (4, 5, 6):
+        point = random_point(plain, seed)
+        assert_allclose(factored(point), joint(point), rtol=1e-8)
+
+
+@pytest.mark.parametrize("backend", ["NUMBA", "JAX"])
+@pytest.mark.parametrize("name", ["crossed_correlated_slopes", "hierarchical_mean_by_index"])
+def test_joint_is_marginal_times_conditional_when_compiled(name: str, backend: str) -> None:
+    plain, _, full = models_of(by_name(name))
+    point = random_point(plain, 7)
+    joint = plain.compile_logp(mode="FAST_COMPILE")(point)
+    assert_allclose(full.compile_logp(mode=backend)(point), joint, rtol=1e-8)

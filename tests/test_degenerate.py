@@ -1,0 +1,162 @@
+"""Numbers at the edge: vanishing and dominating scales, correlation ±1, crowded levels, float32."""
+
+from __future__ import annotations
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytest
+from numpy.testing import assert_allclose
+
+import pymc_marginal_lmm as mlmm
+from tests.helpers import BACKENDS, posterior_of_effects
+
+LONG = np.longdouble
+
+
+def one_way(y: np.ndarray, group: np.ndarray, mean: float, tau: float, sigma: float) -> float:
+    """Log density of a balanced or unbalanced one-way model, in extended precision.
+
+    Per level with ``n`` rows: ``(n−1) log σ² + log(σ² + nτ²)``, within-level squares over ``σ²``,
+    and ``n (ȳ − mean)² / (σ² + nτ²)``.
+    """
+    y, s2, t2 = y.astype(LONG), LONG(sigma) ** 2, LONG(tau) ** 2
+    total = LONG(0)
+    for level in np.unique(group):
+        rows = y[group == level]
+        n, average = len(rows), rows.mean()
+        between = s2 + n * t2
+        total += (n - 1) * np.log(s2) + np.log(between) + n * np.log(2 * LONG(np.pi))
+        total += ((rows - average) ** 2).sum() / s2 + n * (average - mean) ** 2 / between
+    return -total / 2
+
+
+def intercepts(y: np.ndarray, group: np.ndarray, sampled_mean: bool = False) -> pm.Model:
+    with pm.Model() as model:
+        tau = pm.HalfFlat("tau", default_transform=None)
+        sigma = pm.HalfFlat("sigma", default_transform=None)
+        mean = pm.Flat("mean") if sampled_mean else 0.0
+        u = pm.Normal("u", 0.0, tau, shape=int(group.max()) + 1)
+        pm.Normal("y", mean + u[group], sigma, observed=y)
+    return mlmm.marginalize(model, "u")
+
+
+def simulate(tau: float, sigma: float, mean: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(8), 6)
+    return mean + tau * rng.normal(size=8)[group] + sigma * rng.normal(size=48), group
+
+
+def value_and_gradient(model: pm.Model, point: dict, backend: str = "FAST_COMPILE") -> list:
+    logp = model.logp()
+    outputs = [logp, *pytensor.grad(logp, model.value_vars)]
+    return model.compile_fn(outputs, mode=backend)(point)
+
+
+RATIOS = [(ratio, False) for ratio in 10.0 ** np.arange(-8, 9, 2)]
+# With parameters in the offset, squares are taken about a point that cannot follow them: their
+# relative accuracy is about eps·(τ/σ)².
+RATIOS += [(ratio, True) for ratio in 10.0 ** np.arange(-8, 5, 2)]
+
+
+@pytest.mark.parametrize(("ratio", "sampled_mean"), RATIOS)
+def test_any_ratio_of_scales(ratio: float, sampled_mean: bool) -> None:
+    tau, sigma = ratio, 1.0
+    y, group = simulate(tau, sigma)
+    model = intercepts(y, group, sampled_mean)
+    point = {"tau": np.array(tau), "sigma": np.array(sigma)}
+    if sampled_mean:
+        point["mean"] = np.array(0.3)
+    value, *gradient = value_and_gradient(model, point)
+    mean = 0.3 if sampled_mean else 0.0
+    assert_allclose(value, float(one_way(y, group, mean, tau, sigma)), rtol=1e-9)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_between_level_variance(backend: str) -> None:
+    y, group = simulate(0.0, 1.0)
+    point = {"tau": np.array(0.0), "sigma": np.array(1.1)}
+    value, *gradient = value_and_gradient(intercepts(y, group), point, backend)
+    assert_allclose(value, float(one_way(y, group, 0.0, 0.0, 1.1)), rtol=1e-12)
+    names = [v.name for v in intercepts(y, group).value_vars]
+    # The density is even in τ, hence flat at 0.
+    assert_allclose(gradient[names.index("tau")], 0.0, atol=1e-12)
+
+
+def test_mean_of_1e8_standard_deviations() -> None:
+    y, group = simulate(1.0, 1.0, mean=1e8)
+    with pm.Model() as plain:
+        tau = pm.HalfFlat("tau", default_transform=None)
+        sigma = pm.HalfFlat("sigma", default_transform=None)
+        alpha = pm.Flat("alpha")
+        u = pm.Normal("u", 0.0, tau, shape=8)
+        pm.Normal("y", alpha + u[group], sigma, observed=y)
+    point = {"tau": np.array(0.9), "sigma": np.array(1.1)}
+    far = mlmm.marginalize(plain).compile_logp(mode="FAST_COMPILE")(point)
+    near = _reml(y - 1e8, group, 0.9, 1.1)
+    assert_allclose(far, float(near), rtol=1e-8)
+
+
+def _reml(y: np.ndarray, group: np.ndarray, tau: float, sigma: float) -> float:
+    """∫ of :func:`one_way` over the mean; balanced levels: the mean has a Gaussian integral."""
+    at_average = one_way(y, group, float(y.mean()), tau, sigma)
+    n_levels, n = len(np.unique(group)), len(y) // len(np.unique(group))
+    precision = n_levels * n / (LONG(sigma) ** 2 + n * LONG(tau) ** 2)
+    return at_average + np.log(2 * LONG(np.pi) / precision) / 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("correlation", [0.0, 0.9999999, 1.0, -1.0])
+def test_any_correlation(correlation: float, backend: str) -> None:
+    rng = np.random.default_rng(1)
+    group, x = np.repeat(np.arange(6), 5), rng.normal(size=30)
+    y = rng.normal(size=30)
+    with pm.Model() as plain:
+        theta = pm.Flat("theta", shape=3)
+        zero = np.zeros(())
+        chol = pm.math.stack([pm.math.stack([theta[0], zero]), pm.math.stack([theta[1], theta[2]])])
+        u = pm.MvNormal("u", np.zeros(2), chol=chol, shape=(6, 2))
+        pm.Normal("y", u[group, 0] + u[group, 1] * x, 0.7, observed=y)
+    slope_sd = 1.5
+    factor = np.array([0.8, slope_sd * correlation, slope_sd * np.sqrt(1 - correlation**2)])
+    value, gradient = value_and_gradient(mlmm.marginalize(plain), {"theta": factor}, backend)
+    L = np.array([[factor[0], 0], factor[1:]])
+    Z = np.zeros((30, 12))
+    Z[np.arange(30), 2 * group], Z[np.arange(30), 2 * group + 1] = 1, x
+    C = Z @ np.kron(np.eye(6), L)
+    V = C @ C.T + 0.49 * np.eye(30)
+    expected = -0.5 * (y @ np.linalg.solve(V, y) + np.linalg.slogdet(2 * np.pi * V)[1])
+    assert_allclose(value, expected, rtol=1e-11)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-6), ("float32", 1e-3)])
+def test_conditional_variance_of_a_crowded_level(dtype: str, rtol: float) -> None:
+    """1000 rows a level, τ = 500, σ = 1: by subtracting covariances it would come out as 0."""
+    rng = np.random.default_rng(2)
+    group = np.repeat(np.arange(3), 1000)
+    with pytensor.config.change_flags(floatX=dtype):
+        y = (500 * rng.normal(size=3)[group] + rng.normal(size=3000)).astype(dtype)
+        model = intercepts(y, group)
+        point = {"tau": np.array(500.0, dtype=dtype), "sigma": np.array(1.0, dtype=dtype)}
+        mean, covariance = posterior_of_effects(model, point)["u"]
+    variance = 1 / (1000 / 1.0 + 1 / 500.0**2)
+    assert_allclose(np.diag(covariance), variance, rtol=rtol)
+    assert_allclose(covariance - np.diag(np.diag(covariance)), 0.0, atol=1e-12)
+    averages = np.array([y[group == g].astype("float64").mean() for g in range(3)])
+    assert_allclose(mean, averages * 1000 * variance, rtol=1e-12 if dtype == "float64" else 1e-5)
+
+
+@pytest.mark.parametrize("ratio", 10.0 ** np.arange(-8, 5, 4))
+@pytest.mark.parametrize("backend", ["FAST_COMPILE", "JAX"])
+def test_single_precision(ratio: float, backend: str) -> None:
+    with pytensor.config.change_flags(floatX="float32"):
+        y, group = simulate(ratio, 1.0)
+        y = y.astype("float32")
+        model = intercepts(y, group)
+        point = {"tau": np.array(ratio, dtype="f4"), "sigma": np.array(1.0, dtype="f4")}
+        value, *gradient = value_and_gradient(model, point, backend)
+    assert value.dtype == np.float32
+    assert_allclose(value, float(one_way(y, group, 0.0, ratio, 1.0)), rtol=1e-4)
+    assert np.isfinite(gradient).all()
