@@ -33,7 +33,7 @@ class CrossProducts(NamedTuple):
 
 def is_numeric(*arrays: Array | None) -> bool:
     """Whether all are numbers, not symbols."""
-    return all(a is None or isinstance(a, np.ndarray | float | int) for a in arrays)
+    return all(a is None or isinstance(a, np.ndarray | np.number | float | int) for a in arrays)
 
 
 def _segment_sum(rows: Array, codes: np.ndarray, n_segments: int) -> Array:

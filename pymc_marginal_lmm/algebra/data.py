@@ -1,8 +1,9 @@
 """What data contribute to the density: crossproducts about a reference point, and weights.
 
-Two ways lead to them. If the design and ``r = y − b`` are numbers and ``σ`` is one number, they
-are computed once, when the log density is built, and the gradient is free of ``n``. Else they are
-part of the graph: parameters may enter the offset, the design, or the weight of each row.
+Written once for numbers and symbols: what is known when the log density is built is computed
+then. If the design and ``r = y − b`` are numbers and ``σ`` is one number, that is everything, and
+the gradient is free of ``n``. Else parameters enter the offset, the design, or the weights of the
+rows, and the sums over rows are part of the graph.
 """
 
 from __future__ import annotations
@@ -63,35 +64,51 @@ class DataTerms:
 
 def as_float(array: Array) -> Variable:
     """Return numbers or a symbol as a PyTensor variable of dtype floatX."""
-    if isinstance(array, np.ndarray | float | int):
+    if isinstance(array, np.ndarray | np.number | float | int):
         return pt.constant(np.asarray(array, dtype=config.floatX))
     return pt.cast(array, config.floatX)
 
 
-def _symbolic(products: CrossProducts) -> CrossProducts:
-    return CrossProducts(*(as_float(part) for part in products))
-
-
-def _residual_rows(model: MixedModel, ys: Sequence[Variable]) -> Array:
-    """``r = y − b`` (``log y − b``), one response below the other; numbers if it is constant."""
-    values = Values()
-    rows = []
-    for response, y in zip(model.responses, ys, strict=True):
-        outcome, offset = (values.constant(part) for part in (y, response.offset))
-        if outcome is not None and offset is not None:
-            if response.family == "lognormal":
-                outcome = np.log(np.where(outcome > 0, outcome, 1.0))
-            r = np.broadcast_to(outcome - offset.astype("float64"), response.shape)
-            rows.append(r.reshape(-1))
-            continue
-        symbol = pt.cast(y, config.floatX)
-        if response.family == "lognormal":
-            symbol = pt.log(symbol)
-        full = pt.broadcast_to(symbol - response.offset, response.shape)
-        rows.append(pt.reshape(full, (response.size,)))
+def _stacked(rows: Sequence[Array]) -> Array:
     if len(rows) == 1:
         return rows[0]
     return np.concatenate(rows) if is_numeric(*rows) else pt.concatenate(rows)
+
+
+def _outcomes(model: MixedModel, ys: Sequence[Variable]) -> Array:
+    """Return ``y`` (``log y``), one response below the other; numbers if it is constant."""
+    rows: list[Array] = []
+    for response, y in zip(model.responses, ys, strict=True):
+        known = Values().constant(y)
+        if known is not None:
+            outcome = known.astype("float64").reshape(-1)
+            if response.family == "lognormal":
+                outcome = np.log(np.where(outcome > 0, outcome, 1.0))  # see log_density
+            rows.append(outcome)
+            continue
+        symbol = pt.reshape(pt.cast(y, config.floatX), (response.size,))
+        rows.append(pt.log(symbol) if response.family == "lognormal" else symbol)
+    return _stacked(rows)
+
+
+def _offsets(model: MixedModel) -> Array:
+    """Return ``b``, one response below the other; numbers if it is constant."""
+    rows: list[Array] = []
+    for response in model.responses:
+        known = Values().constant(response.offset)
+        if known is not None:
+            full = np.broadcast_to(known.astype("float64"), response.shape)
+            rows.append(full.reshape(-1))
+            continue
+        full = pt.broadcast_to(pt.cast(response.offset, config.floatX), response.shape)
+        rows.append(pt.reshape(full, (response.size,)))
+    return _stacked(rows)
+
+
+def _difference(left: Array, right: Array) -> Array:
+    if is_numeric(left, right):
+        return left - right
+    return as_float(left) - as_float(right)
 
 
 def _common_sigma(model: MixedModel) -> Variable | None:
@@ -113,71 +130,76 @@ def _row_weights(model: MixedModel) -> Variable:
     return weights[0] if len(weights) == 1 else pt.concatenate(weights)
 
 
-def _free_of_rows(model: MixedModel, r: np.ndarray, w: Variable) -> DataTerms:
-    """Crossproducts that never change, about a least-squares point.
+def _reference_point(model: MixedModel, outcomes: Array, r: Array) -> np.ndarray:
+    """Choose ``v0`` near a least-squares solution, so that ``r0 = r − Z v0`` is a residual.
 
-    With ``r0`` a residual, the sums hold no large numbers that would cancel later, however large
-    ``r`` is (a mean of 1e8 standard deviations).
+    Then no sum holds large numbers that would cancel later, however large ``y`` is (a mean of 1e8
+    standard deviations) or effects are against ``σ``. Where ``r`` is not known, ``y`` without its
+    mean serves: parameters then shift ``r0`` by the offset only.
     """
+    size = sum(factor.size for factor in model.factors)
+    target = r if is_numeric(r) else outcomes
+    if not is_numeric(target, *(factor.coefficients for factor in model.factors)):
+        return np.zeros(size)
+    target = np.asarray(target) if target is r else np.asarray(target) - np.mean(target)
     Z = design_matrix(model)
-    v0 = np.zeros(Z.shape[1])
-    for _ in range(2):  # the second pass removes what rounding left in the first
-        v0 += lsqr(Z, r - Z @ v0, atol=1e-10, btol=1e-10, iter_lim=50)[0]
-    r0 = r - Z @ v0
-    sizes = np.cumsum([0, *(factor.size for factor in model.factors)])
-    points = [
-        as_float(v0[start:stop].reshape(factor.n_levels, factor.n_effects))
-        for start, stop, factor in zip(sizes[:-1], sizes[1:], model.factors, strict=True)
-    ]
-    return DataTerms(
-        w=w,
-        A=_symbolic(crossproducts(model, None)),
-        c=[as_float(sums) for sums in level_sums(model, r0)],
-        s=as_float(float(r0 @ r0)),
-        v0=points,
-        full=[as_float(sums) for sums in level_sums(model, r)],
-        log_weights=model.n_rows * pt.log(w),
-        constant_design=True,
-    )
+    v0 = np.zeros(size)
+    # Fixed effects alone come first: a common mean must not be spread over effects that could
+    # carry it as well. The last pass removes what rounding left in the one before.
+    fixed = np.concatenate([np.full(f.size, f.n_levels == 1) for f in model.factors])
+    for columns in (fixed, ~fixed | fixed, ~fixed | fixed):
+        if columns.any():
+            residual = target - Z @ v0
+            step = lsqr(Z[:, columns], residual, atol=1e-10, btol=1e-10, iter_lim=50)[0]
+            v0[columns] += step
+    return v0.astype(config.floatX).astype("float64")  # r0 must belong to the v0 that is used
 
 
-def _by_row(model: MixedModel, r: Array, sigma: Variable | None) -> DataTerms:
-    """Crossproducts in the graph, about zero."""
-    r = as_float(r)
-    constant_design = sigma is not None and is_numeric(*(f.coefficients for f in model.factors))
-    if sigma is not None:
-        w, row_weights = sigma**-2, None
-        log_weights = model.n_rows * pt.log(w)
-        weighted = r
-    else:
-        w, row_weights = pt.constant(np.ones((), dtype=config.floatX)), _row_weights(model)
-        log_weights = pt.log(row_weights).sum()
-        weighted = row_weights * r
-    c = [as_float(sums) for sums in level_sums(model, weighted)]
-    return DataTerms(
-        w=w,
-        A=_symbolic(crossproducts(model, row_weights)),
-        c=c,
-        s=(weighted * r).sum(),
-        v0=[as_float(np.zeros((f.n_levels, f.n_effects))) for f in model.factors],
-        full=c,
-        log_weights=log_weights,
-        constant_design=constant_design,
-    )
+def _by_factor(model: MixedModel, flat: np.ndarray) -> list[Variable]:
+    ends = np.cumsum([factor.size for factor in model.factors])
+    parts = np.split(flat, ends[:-1])
+    shapes = [(factor.n_levels, factor.n_effects) for factor in model.factors]
+    return [as_float(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
-    """Return the contribution of the data; see the module."""
-    r, sigma = _residual_rows(model, ys), _common_sigma(model)
-    if sigma is not None and _all_known(model, r, sigma):
-        return _free_of_rows(model, np.asarray(r), sigma**-2)
-    return _by_row(model, r, sigma)
+    """Return the contribution of the data; see the module.
+
+    Parameters
+    ----------
+    model : MixedModel
+    ys : sequence of Variable
+        Value of each response.
+    """
+    outcomes, sigma = _outcomes(model, ys), _common_sigma(model)
+    r = _difference(outcomes, _offsets(model))
+    v0 = _reference_point(model, outcomes, r)
+    r0 = _difference(r, design_matrix(model) @ v0) if v0.any() else r
+    if sigma is not None:
+        w, row_weights = sigma**-2, None
+        log_weights = model.n_rows * pt.log(w)
+        weighted, weighted0 = r, r0
+    else:
+        w, row_weights = pt.constant(np.ones((), dtype=config.floatX)), _row_weights(model)
+        log_weights = pt.log(row_weights).sum()
+        weighted, weighted0 = row_weights * as_float(r), row_weights * as_float(r0)
+    return DataTerms(
+        w=w,
+        A=CrossProducts(*(as_float(part) for part in crossproducts(model, row_weights))),
+        c=[as_float(sums) for sums in level_sums(model, weighted0)],
+        s=as_float((weighted0 * r0).sum()),
+        v0=_by_factor(model, v0),
+        full=[as_float(sums) for sums in level_sums(model, weighted)],
+        log_weights=log_weights,
+        constant_design=row_weights is None and _design_is_known(model),
+    )
+
+
+def _design_is_known(model: MixedModel) -> bool:
+    return is_numeric(*(factor.coefficients for factor in model.factors))
 
 
 def is_free_of_rows(model: MixedModel, ys: Sequence[Variable]) -> bool:
     """Whether the work of a gradient does not depend on the number of rows."""
-    return _all_known(model, _residual_rows(model, ys), _common_sigma(model))
-
-
-def _all_known(model: MixedModel, r: Array, sigma: Variable | None) -> bool:
-    return sigma is not None and is_numeric(r, *(f.coefficients for f in model.factors))
+    known = is_numeric(_outcomes(model, ys), _offsets(model))
+    return known and _design_is_known(model) and _common_sigma(model) is not None

@@ -110,7 +110,9 @@ def _draws(function: Any, parameters: Sequence, posterior: Any) -> Iterator[tupl
     ]
     for chain in range(posterior.sizes["chain"]):
         for draw in range(posterior.sizes["draw"]):
-            yield chain, draw, function(*(column[chain, draw] for column in columns))
+            with np.errstate(all="ignore"):  # what is not finite is reported with its draw
+                values = function(*(column[chain, draw] for column in columns))
+            yield chain, draw, values
 
 
 def _point(parameters: Sequence, posterior: Any, chain: int, draw: int) -> str:

@@ -8,6 +8,7 @@ sum of squared residuals at ``u = F⁻¹h``, which loses no digits where ``rᵀW
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from pymc_marginal_lmm.ops.elimination import ArrayLibrary, Workspace
 
 __all__ = ["BlockSolve", "BlockSolvePullback", "Solution", "block_solve"]
 
-NUMPY = ArrayLibrary(np, scipy.linalg.solve_triangular)
+NUMPY = ArrayLibrary(np, partial(scipy.linalg.solve_triangular, check_finite=False))
 
 
 class BlockSolve(Op):
