@@ -203,7 +203,7 @@ def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
     used = [0] * len(model.effects)
     for factor in model.factors:
         for share in factor.shares:
-            used[share.effect] += len(share.blocks)
+            used[share.effect] += share.blocks.size
     order = [*([] if leading is None else [leading]), *trailing]
     return tuple(
         FactorSummary(

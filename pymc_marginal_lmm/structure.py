@@ -114,8 +114,9 @@ class Share:
     ----------
     effect : int
         Position of the variable in :attr:`MixedModel.effects`.
-    blocks : array of int, (M,)
-        Which block of the variable (``elements // width``) is level ``0 … M-1``.
+    blocks : array of int, (M, B)
+        Which blocks of the variable (``elements // width``) belong to level ``0 … M-1``. Each
+        level has ``B·width`` of its effects from here.
     """
 
     effect: int

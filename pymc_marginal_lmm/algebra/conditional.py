@@ -28,9 +28,16 @@ def _shares(model: MixedModel) -> Iterator[tuple[int, Share, slice]]:
     for i, factor in enumerate(model.factors):
         start = 0
         for share in factor.shares:
-            width = model.effects[share.effect].width
-            yield i, share, slice(start, start + width)
-            start += width
+            size = share.blocks.shape[1] * model.effects[share.effect].width
+            yield i, share, slice(start, start + size)
+            start += size
+
+
+def _by_level(blocks: Variable, share: Share) -> Variable:
+    """Put blocks ``(n, width)`` of a variable side by side for each level, ``(M, B·width)``."""
+    chosen = blocks[share.blocks.reshape(-1)]
+    size = share.blocks.shape[1] * blocks.type.shape[1]
+    return pt.reshape(chosen, (share.blocks.shape[0], size))
 
 
 def draw(
@@ -64,10 +71,12 @@ def draw(
         u.append(pt.cast(normal, config.floatX))
     epsilon: list[list[Variable]] = [[] for _ in model.factors]
     for i, share, _ in _shares(model):
-        epsilon[i].append(u[share.effect][share.blocks])
+        epsilon[i].append(_by_level(u[share.effect], share))
     drawn = _add_noise(model, post, [pt.concatenate(parts, axis=1) for parts in epsilon])
     for i, share, slots in _shares(model):
-        u[share.effect] = u[share.effect][share.blocks].set(drawn[i][:, slots])
+        own = u[share.effect]
+        blocks = drawn[i][:, slots].reshape((share.blocks.size, own.type.shape[1]))
+        u[share.effect] = own[share.blocks.reshape(-1)].set(blocks)
     return _assemble(model, effects, u), rng
 
 
@@ -127,7 +136,7 @@ def log_conditional(
     with_data: list[list[Variable]] = [[] for _ in model.factors]
     is_free = [np.ones(effect.size // effect.width, dtype=bool) for effect in model.effects]
     for i, share, _ in _shares(model):
-        with_data[i].append(standard[share.effect][share.blocks])
+        with_data[i].append(_by_level(standard[share.effect], share))
         is_free[share.effect][share.blocks] = False
     means = by_factor(model, post.solution.u1, post.solution.u2)
     delta = [
@@ -154,8 +163,8 @@ def log_conditional(
 
 def _standardize(effect: RandomEffects, deviation: Variable) -> tuple[Variable, Variable]:
     """Return ``u = Λ⁻¹ · deviation`` as ``(blocks, S)``, and ``log|Λ|``."""
-    deviation = pt.reshape(pt.cast(deviation, config.floatX), (-1, effect.width))
     n_blocks = effect.size // effect.width
+    deviation = pt.reshape(pt.cast(deviation, config.floatX), (n_blocks, effect.width))
     square = (n_blocks, effect.width, effect.width)
     scale = pt.broadcast_to(effect_scale(effect, slice(None)), square)
     if not effect.correlated:

@@ -59,7 +59,7 @@ def _pair(one: GroupingFactor, other: GroupingFactor, w: Array | None) -> Array:
     n_pairs = one.n_levels * other.n_levels
     left, right = _weighted(one.coefficients, w), other.coefficients
     if n_pairs == 1:
-        sums = (left[:, 0, :].T @ right[:, 0, :])[None]
+        sums = (left.sum(axis=1).T @ right.sum(axis=1))[None]
     else:
         # All pairs of memberships of a row at once; slot by slot, to keep the products small.
         codes = one.codes[:, :, None].astype("int64") * other.n_levels + other.codes[:, None, :]

@@ -41,7 +41,12 @@ def effect_scale(effect: RandomEffects, blocks: np.ndarray | slice) -> Variable:
 
 
 def _widths(model: MixedModel, factor: GroupingFactor) -> list[int]:
-    return [model.effects[share.effect].width for share in factor.shares]
+    """Return the width of each block of a level, in order."""
+    return [
+        model.effects[share.effect].width
+        for share in factor.shares
+        for _ in range(share.blocks.shape[1])
+    ]
 
 
 def _factor_layout(model: MixedModel, factor: GroupingFactor) -> FactorLayout:
@@ -67,10 +72,14 @@ def _packed(model: MixedModel, factor: GroupingFactor, packed_width: int) -> Var
     parts = []
     for share in factor.shares:
         effect = model.effects[share.effect]
-        part = effect_scale(effect, share.blocks)
-        missing = packed_width - effect.width
-        if missing:
-            zeros = pt.zeros((part.shape[0], effect.width, missing), dtype=config.floatX)
+        n_levels, n_blocks = share.blocks.shape
+        part = effect_scale(effect, share.blocks.reshape(-1))
+        if part.type.shape[0] == 1:  # all blocks have the same scale
+            n_levels = 1
+            part = pt.broadcast_to(part, (n_blocks, effect.width, effect.width))
+        part = pt.reshape(part, (n_levels, n_blocks * effect.width, effect.width))
+        if missing := packed_width - effect.width:
+            zeros = pt.zeros((*part.type.shape[:2], missing), dtype=config.floatX)
             part = pt.concatenate([part, zeros], axis=2)
         parts.append(part)
     if len(parts) == 1:
@@ -116,8 +125,12 @@ def prior_precision(model: MixedModel) -> tuple[np.ndarray, np.ndarray]:
     """Return the diagonal of ``P0``: ``p1 (S)`` and ``p2 (q)``; 0 for flat priors."""
 
     def of(factor: GroupingFactor) -> np.ndarray:
-        effects = [model.effects[share.effect] for share in factor.shares]
-        return np.concatenate([np.full(e.width, 0.0 if e.flat else 1.0) for e in effects])
+        parts = []
+        for share in factor.shares:
+            effect = model.effects[share.effect]
+            size = share.blocks.shape[1] * effect.width
+            parts.append(np.full(size, 0.0 if effect.flat else 1.0))
+        return np.concatenate(parts)
 
     leading = model.blocks.leading
     p1 = np.zeros(1) if leading is None else of(model.factors[leading])

@@ -43,13 +43,13 @@ def stack_rows(parts: Sequence[tuple[int, Terms | None]]) -> Terms:
             terms.positions.reshape(size, -1),
             terms.coefficients.reshape((size, terms.positions.shape[-1])),
         )
-        merged = _merge_equal_columns(flat)
+        merged = _merge_columns(flat)
         missing = width - merged.positions.shape[1]
         positions.append(np.pad(merged.positions, ((0, 0), (0, missing)), constant_values=NOTHING))
         pad = np.zeros((size, missing))
         coefficients.append(_concatenate([merged.coefficients, pad], axis=1))
     stacked = Terms(np.concatenate(positions), _concatenate(coefficients, axis=0))
-    return _merge_equal_columns(stacked)
+    return _merge_columns(stacked)
 
 
 def _concatenate(arrays: Sequence[Array], axis: int) -> Array:
@@ -58,22 +58,37 @@ def _concatenate(arrays: Sequence[Array], axis: int) -> Array:
     return pt.concatenate(arrays, axis=axis)
 
 
-def _merge_equal_columns(terms: Terms) -> Terms:
-    """Add up columns that refer to the same elements; drop those that are absent or zero."""
+def _merge_columns(terms: Terms) -> Terms:
+    """Drop absent columns, add up equal ones, and let those that share no row be one.
+
+    Two halves of the rows joined, or cases told apart by a condition, come as columns that are
+    present in different rows; together they are an index like any other.
+    """
+    numeric = isinstance(terms.coefficients, np.ndarray)
     first: dict[bytes, int] = {}
     groups: dict[int, list[int]] = {}
     for k, column in enumerate(terms.positions.T):
-        zero = isinstance(terms.coefficients, np.ndarray) and not terms.coefficients[:, k].any()
+        zero = numeric and not terms.coefficients[:, k].any()
         if zero or (column == NOTHING).all():
             continue
         groups.setdefault(first.setdefault(column.tobytes(), k), []).append(k)
-    positions = terms.positions[:, list(groups)]
-    columns = [sum(terms.coefficients[:, k] for k in same) for same in groups.values()]
-    if isinstance(terms.coefficients, np.ndarray):
-        coefficients: Array = np.stack(columns, 1) if columns else np.empty(positions.shape)
-    else:
-        coefficients = pt.stack(columns, axis=1)
-    return Terms(positions, coefficients)
+    positions: list[np.ndarray] = []
+    members: list[list[int]] = []
+    for k, same in groups.items():
+        column = terms.positions[:, k]
+        for i, other in enumerate(positions):
+            if not ((other != NOTHING) & (column != NOTHING)).any():
+                positions[i] = np.maximum(other, column)  # NOTHING is below every position
+                members[i] += same
+                break
+        else:
+            positions.append(column)
+            members.append(list(same))
+    if not positions:
+        return Terms(terms.positions[:, :0], np.zeros((len(terms.positions), 0)))
+    columns = [sum(terms.coefficients[:, k] for k in same) for same in members]
+    merged = np.stack(columns, axis=1) if numeric else pt.stack(columns, axis=1)
+    return Terms(np.stack(positions, axis=1), merged)
 
 
 def _memberships(terms: Terms, width: int) -> list[_Membership]:
@@ -115,40 +130,72 @@ def find_factors(terms: Sequence[Terms], widths: Sequence[int]) -> tuple[Groupin
     widths : sequence of int
         Per variable, the block length ``S``.
     """
-    single: dict[bytes, list[tuple[Share, np.ndarray, Array]]] = {}
+    single: dict[bytes, list[_Piece]] = {}
     several: list[GroupingFactor] = []
     for effect, (own, width) in enumerate(zip(terms, widths, strict=True)):
-        for piece in _pieces(_memberships(own, width)):
-            blocks = np.stack([m.blocks for m in piece], axis=1)
+        for memberships in _pieces(_memberships(own, width)):
+            blocks = np.stack([m.blocks for m in memberships], axis=1)
             present = blocks != NOTHING
             codes = np.full(blocks.shape, NOTHING, dtype="int32")
             codes[present], levels = pd.factorize(blocks[present])
-            share = Share(effect, np.asarray(levels))
-            if len(piece) == 1:
-                key = codes.tobytes()
-                single.setdefault(key, []).append((share, codes, piece[0].coefficients))
-                continue
-            stacked = [m.coefficients for m in piece]
-            coefficients = (
-                np.stack(stacked, axis=1)
-                if all(isinstance(c, np.ndarray) for c in stacked)
-                else pt.stack(stacked, axis=1)
-            )
-            several.append(
-                GroupingFactor((share,), len(levels), width, np.maximum(codes, 0), coefficients)
-            )
-    factors = []
-    for members in single.values():
-        shares = tuple(share for share, _, _ in members)
-        coefficients = _concatenate([c for _, _, c in members], axis=1)
-        codes = np.maximum(members[0][1], 0)
-        n_effects = sum(widths[share.effect] for share in shares)
-        factors.append(
-            GroupingFactor(
-                shares, len(shares[0].blocks), n_effects, codes, coefficients[:, None, :]
-            )
-        )
-    return (*factors, *several)
+            coefficients = _stack([m.coefficients for m in memberships])
+            if len(memberships) >= len(levels):  # as many columns as there are levels: dense
+                coefficients = _by_column(codes, coefficients, len(levels))
+                codes = np.zeros((len(codes), 1), dtype="int32")
+                piece = _Piece(effect, np.asarray(levels)[None, :], codes, coefficients, width)
+                single.setdefault(codes.tobytes(), []).append(piece)
+            elif len(memberships) == 1:
+                piece = _Piece(
+                    effect, np.asarray(levels)[:, None], codes, coefficients[:, 0, :], width
+                )
+                single.setdefault(codes.tobytes(), []).append(piece)
+            else:
+                share = Share(effect, np.asarray(levels)[:, None])
+                codes = np.maximum(codes, 0)
+                several.append(GroupingFactor((share,), len(levels), width, codes, coefficients))
+    return (*(_join(pieces) for pieces in single.values()), *several)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Blocks ``(M, B)`` of one variable, picked by a code per row."""
+
+    effect: int
+    blocks: np.ndarray
+    codes: np.ndarray
+    coefficients: Array
+    width: int
+
+
+def _stack(coefficients: Sequence[Array]) -> Array:
+    if all(isinstance(c, np.ndarray) for c in coefficients):
+        return np.stack(coefficients, axis=1)
+    return pt.stack(coefficients, axis=1)
+
+
+def _by_column(codes: np.ndarray, coefficients: Array, n_levels: int) -> Array:
+    """Spread ``(n, K, S)`` over the levels it hits: ``(n, M·S)``."""
+    hot = (codes[:, :, None] == np.arange(n_levels)).astype(float)
+    spread = (hot[..., None] * coefficients[:, :, None, :]).sum(axis=1)
+    return spread.reshape((len(codes), -1))
+
+
+def _join(pieces: list[_Piece]) -> GroupingFactor:
+    """Make one factor of pieces that put rows into the same classes."""
+    shares, ordered = [], []
+    for effect in dict.fromkeys(piece.effect for piece in pieces):
+        own = [piece for piece in pieces if piece.effect == effect]
+        shares.append(Share(effect, np.concatenate([piece.blocks for piece in own], axis=1)))
+        ordered += own
+    coefficients = _concatenate([piece.coefficients for piece in ordered], axis=1)
+    n_effects = sum(piece.blocks.shape[1] * piece.width for piece in ordered)
+    return GroupingFactor(
+        shares=tuple(shares),
+        n_levels=len(pieces[0].blocks),
+        n_effects=n_effects,
+        codes=np.maximum(pieces[0].codes, 0),
+        coefficients=coefficients[:, None, :],
+    )
 
 
 def block_structure(factors: Sequence[GroupingFactor]) -> BlockStructure:

@@ -306,7 +306,7 @@ def _check_flat_levels(
     used = [0] * len(effects)
     for factor in factors:
         for share in factor.shares:
-            used[share.effect] += len(share.blocks)
+            used[share.effect] += share.blocks.size
     for leaf, effect, count in zip(leaves, effects, used, strict=True):
         if effect.flat and count < effect.size:
             raise Refusal(
