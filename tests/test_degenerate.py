@@ -84,6 +84,20 @@ def test_no_between_level_variance(backend: str) -> None:
     assert_allclose(gradient[names.index("tau")], 0.0, atol=1e-12)
 
 
+def test_scales_that_are_negative() -> None:
+    """They have no density in the plain model; a square would not notice."""
+    y, group = simulate(1.0, 1.0)
+    with pm.Model() as plain:
+        tau, sigma = pm.Flat("tau"), pm.Flat("sigma")
+        u = pm.Normal("u", 0.0, tau, shape=8)
+        pm.Normal("y", u[group], sigma, observed=y)
+    logp = mlmm.marginalize(plain, "u").compile_logp(mode="FAST_COMPILE")
+    assert np.isfinite(logp({"tau": np.array(1.0), "sigma": np.array(1.0)}))
+    for name in ("tau", "sigma"):
+        point = {"tau": np.array(1.0), "sigma": np.array(1.0), name: np.array(-1.0)}
+        assert logp(point) == -np.inf
+
+
 def test_mean_of_1e8_standard_deviations() -> None:
     y, group = simulate(1.0, 1.0, mean=1e8)
     with pm.Model() as plain:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytensor.tensor as pt
+from pymc.distributions.dist_math import check_parameters
 from pytensor import config
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
 
 from pymc_marginal_lmm.algebra.data import as_float, data_terms
 from pymc_marginal_lmm.algebra.scales import layout, leading_scale, prior_precision, trailing_scale
@@ -55,8 +56,25 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     )[0]
     n_flat = sum(effect.size for effect in model.effects if effect.flat)
     value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
+    value = _checked(model, value)
     for response, y in zip(model.responses, ys, strict=True):
         if response.family == "lognormal":
             y = pt.cast(y, config.floatX)
             value = pt.switch(pt.all(pt.gt(y, 0)), value - pt.log(y).sum(), -np.inf)
+    return value
+
+
+def _checked(model: MixedModel, value: Variable) -> Variable:
+    """Give scales that are no scales the density that the plain model gives them: none.
+
+    ``F`` depends on squares of scales only, so that a negative one would pass unnoticed. Zero is
+    allowed for effects: they are then equal to their means.
+    """
+    scales = [(f"sigma of '{r.name}' > 0", r.sigma, pt.gt) for r in model.responses]
+    scales += [
+        (f"sigma of '{e.name}' >= 0", e.scale, pt.ge) for e in model.effects if not e.correlated
+    ]
+    for message, scale, positive in scales:
+        if not isinstance(scale, Constant):
+            value = check_parameters(value, positive(scale, 0), msg=message)
     return value

@@ -420,6 +420,12 @@ def _pass_through(reader: AffineReader, node: Apply, parts: list[Linear]) -> lis
     return [parts[0]]
 
 
+def _cast(reader: AffineReader, node: Apply, parts: list[Linear]) -> list[Linear]:
+    if node.outputs[0].type.dtype in DISCRETE:
+        reader.refuse(node, "it is rounded to an integer")
+    return [parts[0]]
+
+
 def _first(node: Apply) -> Sequence[int]:
     return [0]
 
@@ -455,7 +461,7 @@ _BY_SCALAR_OP: list[tuple[tuple[type, ...], Rule]] = [
     ((ps.Mul,), _multiply),
     ((ps.TrueDiv,), _divide),
     ((ps.Neg,), _negate),
-    ((ps.Identity, ps.Cast), _pass_through),
+    ((ps.Identity, ps.Cast), _cast),
     ((ps.Switch,), _switch),
     ((ps.Second,), _second),
 ]

@@ -59,13 +59,18 @@ def square_root(cov: Variable) -> Variable:
     factorisation fails (a standard deviation of 0, a correlation of ±1).
     """
     node = cov.owner
-    if node and isinstance(node.op, DimShuffle) and node.op.is_expand_dims:
+    if node and isinstance(node.op, DimShuffle) and _adds_batch_dims(node.op):
         return node.op(square_root(node.inputs[0]))
     if node and isinstance(getattr(node.op, "core_op", node.op), Dot):
         left, right = node.inputs
         if _is_transpose(right, left):
             return left
     return pt.linalg.cholesky(cov)
+
+
+def _adds_batch_dims(op: DimShuffle) -> bool:
+    ndim = op.input_ndim
+    return op.is_expand_dims and ndim >= 2 and op.new_order[-2:] == (ndim - 2, ndim - 1)
 
 
 def _is_transpose(candidate: Variable, matrix: Variable) -> bool:

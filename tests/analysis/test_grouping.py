@@ -56,17 +56,19 @@ def assert_same_design(
         start = 0
         for share in factor.shares:
             width = widths[share.effect]
-            assert len(share.blocks) == factor.n_levels
-            elements = share.blocks[:, None] * width + np.arange(width)
+            assert share.blocks.shape[0] == factor.n_levels
+            elements = (share.blocks[:, :, None] * width + np.arange(width)).reshape(
+                factor.n_levels, -1
+            )
+            stop = start + elements.shape[1]
             np.add.at(seen[share.effect], elements, 1)
             for k in range(K):
-                own = factor.coefficients[:, k, start : start + width]
                 np.add.at(
                     found[share.effect],
                     (np.arange(rows)[:, None], elements[factor.codes[:, k]]),
-                    own,
+                    factor.coefficients[:, k, start:stop],
                 )
-            start += width
+            start = stop
         assert start == factor.n_effects
     for effect, (own, size) in enumerate(zip(terms, sizes, strict=True)):
         np.testing.assert_allclose(found[effect], design(own, size), rtol=1e-14, atol=1e-14)
@@ -92,13 +94,13 @@ def test_one_column() -> None:
     (factor,) = factors_of(terms((g, 1.0)))
     assert shapes([factor]) == [(4, 1, 1)]
     np.testing.assert_array_equal(factor.codes[:, 0], g)
-    np.testing.assert_array_equal(factor.shares[0].blocks, [0, 1, 2, 3])
+    np.testing.assert_array_equal(factor.shares[0].blocks, [[0], [1], [2], [3]])
 
 
 def test_levels_are_numbered_as_they_occur() -> None:
     (factor,) = factors_of(terms((7 - g, x)))
     np.testing.assert_array_equal(factor.codes[:, 0], g)
-    np.testing.assert_array_equal(factor.shares[0].blocks, [7, 6, 5, 4])
+    np.testing.assert_array_equal(factor.shares[0].blocks, [[7], [6], [5], [4]])
 
 
 def test_aligned_variables_form_one_factor() -> None:
@@ -113,14 +115,15 @@ def test_alignment_does_not_depend_on_the_numbering() -> None:
     recoded = np.array([3, 0, 9, 1])[g]
     (factor,) = factors_of(terms((g, 1.0)), terms((recoded, x)))
     assert shapes([factor]) == [(4, 2, 1)]
-    np.testing.assert_array_equal(factor.shares[1].blocks, [3, 0, 9, 1])
+    np.testing.assert_array_equal(factor.shares[1].blocks, [[3], [0], [9], [1]])
 
 
 def test_columns_of_one_matrix_form_one_factor() -> None:
     """``u[g, 0] + u[g, 1] * x`` of a ``(4, 2)`` Normal."""
     (factor,) = factors_of(terms((2 * g, 1.0), (2 * g + 1, x)))
     assert shapes([factor]) == [(4, 2, 1)]
-    assert [share.effect for share in factor.shares] == [0, 0]
+    (share,) = factor.shares
+    np.testing.assert_array_equal(share.blocks, np.arange(8).reshape(4, 2))
 
 
 def test_crossed_variables_do_not_merge() -> None:
@@ -170,14 +173,16 @@ def test_fixed_effects_are_the_factor_with_one_level() -> None:
     beta = terms((0, x), (1, x**2), (2, ones * g))
     (factor,) = factors_of(intercept, beta)
     assert shapes([factor]) == [(1, 4, 1)]
-    assert [share.effect for share in factor.shares] == [0, 1, 1, 1]
+    first, second = factor.shares
+    assert (first.effect, second.effect) == (0, 1)
+    np.testing.assert_array_equal(second.blocks, [[0, 1, 2]])
 
 
 def test_unused_levels_do_not_count() -> None:
     used = np.array([0, 2, 5, 9])[g]
     (factor,) = factors_of(terms((used, 1.0)), sizes=[10])
     assert shapes([factor]) == [(4, 1, 1)]
-    np.testing.assert_array_equal(factor.shares[0].blocks, [0, 2, 5, 9])
+    np.testing.assert_array_equal(factor.shares[0].blocks, [[0], [2], [5], [9]])
 
 
 def test_rows_without_the_effect() -> None:
@@ -188,11 +193,38 @@ def test_rows_without_the_effect() -> None:
     np.testing.assert_array_equal(factor.coefficients[x <= 0], 0.0)
 
 
+def test_columns_of_disjoint_rows_are_one_index() -> None:
+    """Two halves of the rows, joined; or cases told apart by a condition."""
+    above = x > 0
+    halves = terms(
+        (np.where(above, g, NOTHING), np.where(above, 1.0, 0.0)),
+        (np.where(above, NOTHING, g), np.where(above, 0.0, x)),
+    )
+    (factor,) = factors_of(halves)
+    assert shapes([factor]) == [(4, 1, 1)]
+    np.testing.assert_array_equal(factor.coefficients[:, 0, 0], np.where(above, 1.0, x))
+
+
+def test_contrasts_of_disjoint_rows_are_an_index_too() -> None:
+    """Dummy variables times coefficients: ``b[0] * (g == 0) + b[1] * (g == 1) + …``."""
+    dummies = terms(*((np.where(g == i, i, NOTHING), (g == i) * 2.0) for i in range(4)))
+    (factor,) = factors_of(dummies)
+    assert shapes([factor]) == [(4, 1, 1)]
+
+
+def test_as_many_memberships_as_levels_are_dense_columns() -> None:
+    """Each row hits every level: a design matrix in disguise."""
+    swapped = terms((h % 2, 1.0), (1 - h % 2, x))
+    (factor,) = factors_of(swapped)
+    assert shapes([factor]) == [(1, 2, 1)]
+    np.testing.assert_array_equal(factor.coefficients[:, 0, 0], np.where(h % 2 == 0, 1.0, x))
+
+
 def test_correlated_blocks_stay_together() -> None:
     (factor,) = factors_of(terms((2 * g, 1.0), (2 * g + 1, x)), widths=[2])
     assert shapes([factor]) == [(4, 2, 1)]
     assert len(factor.shares) == 1
-    np.testing.assert_array_equal(factor.shares[0].blocks, [0, 1, 2, 3])
+    np.testing.assert_array_equal(factor.shares[0].blocks, [[0], [1], [2], [3]])
 
 
 def test_correlated_blocks_of_which_a_part_is_used() -> None:
@@ -276,7 +308,7 @@ def test_symbolic_and_numeric_effects_of_one_factor() -> None:
 
 def factor(n_levels: int, n_effects: int = 1, n_memberships: int = 1) -> GroupingFactor:
     codes = np.zeros((n, n_memberships), dtype="int32")
-    shares = tuple(Share(i, np.arange(n_levels)) for i in range(n_effects))
+    shares = tuple(Share(i, np.arange(n_levels)[:, None]) for i in range(n_effects))
     coefficients = np.zeros((n, n_memberships, n_effects))
     return GroupingFactor(shares, n_levels, n_effects, codes, coefficients)
 

@@ -171,3 +171,32 @@ def test_marginalizing_some_and_then_the_rest() -> None:
     point = {k: np.asarray(v) + 0.1 for k, v in plain.initial_point().items()}
     joint = plain.compile_logp(mode="FAST_COMPILE")(point)
     assert_allclose(full.compile_logp(mode="FAST_COMPILE")(point), joint, rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:Passing .log_likelihood.:FutureWarning")
+def test_log_likelihood_while_sampling(marginal: pm.Model) -> None:
+    idata = pm.sample(
+        model=marginal,
+        nuts_sampler="pymc",
+        draws=10,
+        tune=10,
+        chains=1,
+        cores=1,
+        random_seed=1,
+        progressbar=False,
+        compute_convergence_checks=False,
+        idata_kwargs={"log_likelihood": True},
+    )
+    assert idata["log_likelihood"]["y"].dims == ("chain", "draw")
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of find_MAP: another return type
+def test_find_map_is_the_mode_of_the_marginal_density(marginal: pm.Model) -> None:
+    found = pm.find_MAP(model=marginal, progressbar=False)
+    logp = marginal.compile_logp(mode="FAST_COMPILE", jacobian=False)
+    at = {name: np.asarray(found[name]) for name in ("sigma_log__", "tau_log__")}
+    best = logp(at)
+    # The mode of tau is at zero, which is far away on its log scale: look along sigma only.
+    for step in (-0.05, 0.05):
+        assert logp({**at, "sigma_log__": at["sigma_log__"] + step}) < best
+    assert best > logp({"sigma_log__": np.array(0.0), "tau_log__": np.array(0.0)})
