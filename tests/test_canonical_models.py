@@ -141,3 +141,17 @@ def test_joint_is_marginal_times_conditional_when_compiled(name: str, backend: s
     point = random_point(plain, 7)
     joint = plain.compile_logp(mode="FAST_COMPILE")(point)
     assert_allclose(full.compile_logp(mode=backend)(point), joint, rtol=1e-8)
+
+
+@MODEL
+def test_generates_data_like_the_plain_model(canonical: CanonicalModel) -> None:
+    """The marginal model stays generative: its responses have the shapes, and are random."""
+    plain, marginal, _ = models_of(canonical)
+    if canonical.flat:
+        pytest.skip("a flat prior cannot be sampled from, in the plain model neither")
+    names = [rv.name for rv in plain.observed_RVs]
+    drawn = pm.draw([marginal[name] for name in names], draws=2, mode="FAST_COMPILE")
+    for name, values in zip(names, drawn, strict=True):
+        assert values.shape[1:] == plain[name].eval(mode="FAST_COMPILE").shape
+        assert np.isfinite(values).all()
+        assert not np.allclose(values[0], values[1])

@@ -74,16 +74,20 @@ def _merge_columns(terms: Terms) -> Terms:
         groups.setdefault(first.setdefault(column.tobytes(), k), []).append(k)
     positions: list[np.ndarray] = []
     members: list[list[int]] = []
+    partial: list[int] = []  # of the merged columns, those that leave rows free
     for k, same in groups.items():
         column = terms.positions[:, k]
-        for i, other in enumerate(positions):
-            if not ((other != NOTHING) & (column != NOTHING)).any():
-                positions[i] = np.maximum(other, column)  # NOTHING is below every position
-                members[i] += same
-                break
-        else:
-            positions.append(column)
-            members.append(list(same))
+        present = column != NOTHING
+        room = [i for i in partial if not ((positions[i] != NOTHING) & present).any()]
+        if room:
+            i = room[0]
+            positions[i] = np.maximum(positions[i], column)  # NOTHING is below every position
+            members[i] += same
+            continue
+        if not present.all():
+            partial.append(len(positions))
+        positions.append(column)
+        members.append(list(same))
     if not positions:
         return Terms(terms.positions[:, :0], np.zeros((len(terms.positions), 0)))
     columns = [sum(terms.coefficients[:, k] for k in same) for same in members]
