@@ -176,10 +176,10 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
         A name is not that of a free variable, the model has no likelihood, or the data hold NaN
         or infinite values.
     """
-    frozen, _, reading = read(model, rvs)
+    _, _, reading = read(model, rvs)
     mixed_model = reading.model
     integrated = {effect.name for effect in mixed_model.effects} if mixed_model else set()
-    sampled = tuple(rv.name for rv in frozen.free_RVs if rv.name not in integrated)
+    sampled = tuple(rv.name for rv in model.free_RVs if rv.name not in integrated)
     if mixed_model is None:
         return Explanation((), 0, (), sampled, reading.refusals, 0, 0, False, ())
     ys = [response.owner.inputs[1] for response in reading.responses]

@@ -54,6 +54,12 @@ class Values:
         """Take a value as known, whatever the variable depends on (the shape of an effect)."""
         self._given[variable] = variable.type.constant_type(variable.type, value)
 
+    def given(self, values: dict[Variable, np.ndarray]) -> Values:
+        """Take values as known, and return self."""
+        for variable, value in values.items():
+            self.learn(variable, value.astype(variable.type.dtype))
+        return self
+
     def _sources(self, variables: Iterable[Variable]) -> set[Variable]:
         reached = ancestors(list(variables), blockers=list(self._given))
         sources = {v for v in reached if v.owner is None and not isinstance(v, Constant)}

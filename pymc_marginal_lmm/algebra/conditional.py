@@ -84,7 +84,9 @@ def _add_noise(model: MixedModel, post: Posterior, epsilon: list[Variable]) -> l
     """``û + L⁻ᵀ ε`` per factor; the equations of ``elimination.back_substitute``."""
     leading, trailing = model.blocks.leading, model.blocks.trailing
     solution = post.solution
-    u1, u2 = solution.u1, solution.u2
+    # Where F overflowed there is no posterior to draw from: recover names such draws.
+    valid = pt.isfinite(solution.log_det)
+    u1, u2 = (pt.where(valid, u, np.nan) for u in (solution.u1, solution.u2))
     if trailing:
         e2 = pt.concatenate([epsilon[i].reshape((-1,)) for i in trailing])
         e2 = pt.linalg.solve_triangular(solution.L22.T, e2, lower=False, b_ndim=1)

@@ -23,9 +23,11 @@ import numpy as np
 import pytensor.scalar as ps
 import pytensor.tensor as pt
 from pymc.model.fgraph import ModelVar
+from pytensor import config
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Variable
-from pytensor.graph.traversal import io_toposort
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors, io_toposort
 from pytensor.tensor.basic import Alloc, Join, MakeVector, ScalarFromTensor, TensorFromScalar
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
@@ -99,12 +101,18 @@ class Terms:
         n_terms = self.positions.shape[-1]
         present = elements >= 0
         rows = np.where(present, elements, 0)
-        flat = self.positions.reshape(-1, n_terms)
-        positions = np.where(present[..., None], flat[rows], NOTHING)
-        coefficients = _reshape(self.coefficients, (-1, n_terms))[rows]
-        if not present.all():
-            coefficients = coefficients * present[..., None]
-        return Terms(positions, coefficients)
+        flat = (int(np.prod(self.shape, dtype=int)), n_terms)
+        positions = np.where(present[..., None], self.positions.reshape(flat)[rows], NOTHING)
+        taken = Terms(positions, _reshape(self.coefficients, flat)[rows])
+        return taken if present.all() else taken.where(present)
+
+    def where(self, kept: Array) -> Terms:
+        """Return the tensor with zeros where ``kept`` is false, whatever was there (1/0, say)."""
+        mask = kept[..., None] if isinstance(kept, np.ndarray) else pt.shape_padright(kept)
+        if isinstance(mask, np.ndarray) and isinstance(self.coefficients, np.ndarray):
+            return Terms(self.positions, np.where(mask, self.coefficients, 0.0))
+        masked = pt.where(mask, self.coefficients, 0.0)
+        return Terms(self.positions, pt.specify_shape(masked, self.positions.shape))
 
     def broadcast(self, shape: tuple[int, ...]) -> Terms:
         """Return the tensor broadcast to ``shape``."""
@@ -127,7 +135,8 @@ class Terms:
         """Sum over axes of the tensor: they become terms."""
         kept = [a for a in range(len(self.shape)) if a not in axes]
         order = [*kept, *axes, len(self.shape)]
-        shape = (*(self.shape[a] for a in kept), -1)
+        n_terms = int(np.prod([self.positions.shape[a] for a in (*axes, -1)], dtype=int))
+        shape = (*(self.shape[a] for a in kept), n_terms)
         coefficients = self.coefficients.transpose(order)
         return Terms(self.positions.transpose(order).reshape(shape), _reshape(coefficients, shape))
 
@@ -174,12 +183,14 @@ class AffineReader:
         self.values = values
         self._sampled = list(sampled)
         self._linear: dict[Variable, Linear] = {}
+        self._stand_ins: dict[Variable, Variable] = {}
 
     def add_leaf(self, leaf: Variable, mean: Variable, shape: tuple[int, ...]) -> None:
         """Declare an effect; its mean may depend on leaves that were declared before."""
         around_mean = self.read(mean, shape)
         identity = np.arange(np.prod(shape, dtype=int)).reshape(*shape, 1)
         own = {leaf: Terms(identity, np.ones(identity.shape))}
+        self._stand_ins[leaf] = pt.constant(np.zeros(shape, dtype=leaf.type.dtype))
         self._linear[leaf] = _sum([around_mean, own])
 
     def read(self, variable: Variable, shape: tuple[int, ...] | None = None) -> Linear:
@@ -200,7 +211,15 @@ class AffineReader:
         linear = self._linear.get(variable, {})
         if shape is None:
             return linear
-        return {leaf: terms.broadcast(shape) for leaf, terms in linear.items()}
+        try:
+            return {leaf: terms.broadcast(shape) for leaf, terms in linear.items()}
+        except ValueError as error:
+            raise Refusal(
+                linear,
+                f"shapes do not fit ({error})",
+                "Check that the effect has as many levels as the data it is combined with.",
+                variable.owner,
+            ) from None
 
     def _apply(self, node: Apply) -> list[Linear]:
         parts = [self._linear.get(inp, {}) for inp in node.inputs]
@@ -208,7 +227,8 @@ class AffineReader:
         if rule is None:
             self.refuse(node, "it goes through an operation that is not linear")
         try:
-            return rule(self, node, parts)
+            results = rule(self, node, parts)
+            return [{v: t for v, t in linear.items() if t.positions.size} for linear in results]
         except NotKnown:
             self.refuse(
                 node,
@@ -221,6 +241,12 @@ class AffineReader:
                 f"an index is out of range ({error})",
                 "Check that the index array counts the levels from 0 and that the effect has as "
                 "many levels as the index needs.",
+            )
+        except ValueError as error:
+            self.refuse(
+                node,
+                f"shapes do not fit ({error})",
+                "Check that the effect has as many levels as the data it is combined with.",
             )
 
     def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
@@ -239,7 +265,15 @@ class AffineReader:
     def factor(self, variable: Variable) -> Array:
         """Return what an effect is multiplied by: numbers if constant, else the variable."""
         value = self.values.constant(variable)
-        return variable if value is None else np.asarray(value)
+        if value is not None:
+            return np.asarray(value)
+        # Effects may be there for their shape only (ones_like): any value of theirs serves.
+        reached = set(ancestors([variable], blockers=self._sampled))
+        stand_ins = {leaf: zero for leaf, zero in self._stand_ins.items() if leaf in reached}
+        if not stand_ins:
+            return variable
+        pinned = {v: v for v in self._sampled if v in reached}
+        return graph_replace([variable], {**pinned, **stand_ins}, strict=False)[0]
 
 
 # --- Rules ------------------------------------------------------------------------------------
@@ -351,7 +385,12 @@ def _divide(reader: AffineReader, node: Apply, parts: list[Linear]) -> list[Line
     if denominator:
         reader.refuse(node, "it divides something")
     shape = reader.shape(node.outputs[0])
-    inverse = 1.0 / reader.factor(node.inputs[1])
+    divisor = reader.factor(node.inputs[1])  # its own precision may be less than the effect's
+    if isinstance(divisor, Variable):
+        inverse = 1.0 / pt.cast(divisor, config.floatX)
+    else:
+        with np.errstate(divide="ignore"):
+            inverse = 1.0 / divisor.astype("float64")
     return [{leaf: terms.times(inverse, shape) for leaf, terms in numerator.items()}]
 
 
@@ -361,13 +400,12 @@ def _switch(reader: AffineReader, node: Apply, parts: list[Linear]) -> list[Line
         reader.refuse(node, "it decides a condition")
     shape = reader.shape(node.outputs[0])
     chosen = reader.values.constant(condition)
-    holds = pt.cast(condition, "bool") if chosen is None else chosen.astype(bool)
-    one: Array = pt.cast(holds, "floatX") if chosen is None else holds.astype(float)
-    weights = (one, 1.0 - one)
+    holds: Array = pt.neq(condition, 0) if chosen is None else chosen.astype(bool)
+    fails: Array = pt.eq(condition, 0) if chosen is None else ~chosen.astype(bool)
     return [
         _sum(
-            {leaf: terms.times(weight, shape) for leaf, terms in part.items()}
-            for part, weight in zip(parts[1:], weights, strict=True)
+            {leaf: terms.broadcast(shape).where(kept) for leaf, terms in part.items()}
+            for part, kept in zip(parts[1:], (holds, fails), strict=True)
         )
     ]
 

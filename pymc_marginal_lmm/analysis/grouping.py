@@ -59,7 +59,7 @@ def _concatenate(arrays: Sequence[Array], axis: int) -> Array:
 
 
 def _merge_columns(terms: Terms) -> Terms:
-    """Drop absent columns, add up equal ones, and let those that share no row be one.
+    """Drop empty columns, add up equal ones, and let those that share no row be one.
 
     Two halves of the rows joined, or cases told apart by a condition, come as columns that are
     present in different rows; together they are an index like any other.
@@ -68,10 +68,11 @@ def _merge_columns(terms: Terms) -> Terms:
     first: dict[bytes, int] = {}
     groups: dict[int, list[int]] = {}
     for k, column in enumerate(terms.positions.T):
-        zero = numeric and not terms.coefficients[:, k].any()
-        if zero or (column == NOTHING).all():
-            continue
-        groups.setdefault(first.setdefault(column.tobytes(), k), []).append(k)
+        if (column != NOTHING).any():
+            groups.setdefault(first.setdefault(column.tobytes(), k), []).append(k)
+    if numeric:  # columns of zeros say nothing, but an effect without any would not be drawn
+        used = {k: same for k, same in groups.items() if terms.coefficients[:, same].any()}
+        groups = used or dict(list(groups.items())[:1])
     positions: list[np.ndarray] = []
     members: list[list[int]] = []
     partial: list[int] = []  # of the merged columns, those that leave rows free
@@ -208,4 +209,5 @@ def block_structure(factors: Sequence[GroupingFactor]) -> BlockStructure:
         i for i, factor in enumerate(factors) if factor.n_memberships == 1 and factor.n_levels > 1
     ]
     leading = max(eligible, key=lambda i: factors[i].size, default=None)
-    return BlockStructure(leading, tuple(i for i in range(len(factors)) if i != leading))
+    rest = [i for i in range(len(factors)) if i != leading]
+    return BlockStructure(leading, tuple(sorted(rest, key=lambda i: factors[i].n_levels == 1)))

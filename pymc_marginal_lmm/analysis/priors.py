@@ -63,7 +63,8 @@ def square_root(cov: Variable) -> Variable:
         return node.op(square_root(node.inputs[0]))
     if node and isinstance(getattr(node.op, "core_op", node.op), Dot):
         left, right = node.inputs
-        if _is_transpose(right, left):
+        square = left.type.shape[-1] is not None and left.type.shape[-1] == left.type.shape[-2]
+        if square and _is_transpose(right, left):
             return left
     return pt.linalg.cholesky(cov)
 

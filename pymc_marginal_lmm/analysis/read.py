@@ -24,7 +24,15 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
-from pymc_marginal_lmm.analysis.affine import AffineReader, Linear, Refusal, describe
+from pymc_marginal_lmm.analysis.affine import (
+    NOTHING,
+    AffineReader,
+    Linear,
+    Refusal,
+    Terms,
+    describe,
+)
+from pymc_marginal_lmm.analysis.finite import check_finite
 from pymc_marginal_lmm.analysis.grouping import block_structure, find_factors, stack_rows
 from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
@@ -40,14 +48,21 @@ __all__ = ["ModelGraph", "Reading", "read_model"]
 
 
 class ModelGraph:
-    """The variables of a model's FunctionGraph, by role."""
+    """The variables of a model's FunctionGraph, by role.
 
-    def __init__(self, fgraph: FunctionGraph) -> None:
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+    free : sequence of Variable, optional
+        The free variables in the order of the user's model, parents first.
+    """
+
+    def __init__(self, fgraph: FunctionGraph, free: Sequence[Variable] | None = None) -> None:
         self.fgraph = fgraph
         by_role: dict[type, list[Variable]] = {}
         for node in fgraph.toposort():
             by_role.setdefault(type(node.op), []).extend(node.outputs)
-        self.free = by_role.get(ModelFreeRV, [])
+        self.free = by_role.get(ModelFreeRV, []) if free is None else list(free)
         self.observed = by_role.get(ModelObservedRV, [])
         self.potentials = by_role.get(ModelPotential, [])
         self.deterministics = by_role.get(ModelDeterministic, [])
@@ -198,10 +213,10 @@ def _read_exactly(
         stack_rows([(n, linear.get(leaf)) for n, linear in zip(sizes, linears, strict=True)])
         for leaf in leaves
     ]
+    _check_flat_levels(leaves, effects, terms)
     factors = find_factors(terms, [effect.width for effect in effects])
-    _check_flat_levels(leaves, effects, factors)
-    _check_finite(graph, responses, leaves, terms)
     reading.model = MixedModel(effects, model_responses, factors, block_structure(factors))
+    check_finite(reading.model, [graph.value(response) for response in responses], sampled)
     reading.effects, reading.responses = leaves, responses
 
 
@@ -241,20 +256,6 @@ def _check_other_uses(
     def entering(expressions: Iterable[Variable]) -> list[Variable]:
         return [parent for parent in graph.parents(expressions) if parent in candidates]
 
-    for potential in graph.potentials:
-        if effects := entering([graph.rv(potential)]):
-            raise Refusal(
-                effects,
-                f"the Potential '{potential.name}' depends on it",
-                "Remove the Potential, or leave the variable sampled.",
-            )
-    for other in sampled:
-        if effects := entering(graph.parameters(other)):
-            raise Refusal(
-                effects,
-                f"the prior of '{other.name}', which stays sampled, depends on it",
-                f"Integrate out '{other.name}' as well if that is possible, or leave both sampled.",
-            )
     for response in graph.observed:
         effects = entering(graph.parameters(response))
         if not effects:
@@ -274,6 +275,20 @@ def _check_other_uses(
                 f"it enters the standard deviation of '{response.name}'",
                 "Effects in the mean can be integrated out, effects in sigma cannot: "
                 "leave it sampled.",
+            )
+    for potential in graph.potentials:
+        if effects := entering([graph.rv(potential)]):
+            raise Refusal(
+                effects,
+                f"the Potential '{potential.name}' depends on it",
+                "Remove the Potential, or leave the variable sampled.",
+            )
+    for other in sampled:
+        if effects := entering(graph.parameters(other)):
+            raise Refusal(
+                effects,
+                f"the prior of '{other.name}', which stays sampled, depends on it",
+                f"Integrate out '{other.name}' as well if that is possible, or leave both sampled.",
             )
 
 
@@ -301,48 +316,19 @@ def _at_prior_mean(
 
 
 def _check_flat_levels(
-    leaves: Sequence[Variable], effects: Sequence[RandomEffects], factors: Iterable
+    leaves: Sequence[Variable], effects: Sequence[RandomEffects], terms: Sequence[Terms]
 ) -> None:
-    used = [0] * len(effects)
-    for factor in factors:
-        for share in factor.shares:
-            used[share.effect] += share.blocks.size
-    for leaf, effect, count in zip(leaves, effects, used, strict=True):
-        if effect.flat and count < effect.size:
+    for leaf, effect, own in zip(leaves, effects, terms, strict=True):
+        if not effect.flat:
+            continue
+        with_data = own.positions != NOTHING
+        if isinstance(own.coefficients, np.ndarray):
+            with_data &= own.coefficients != 0
+        count = np.unique(own.positions[with_data]).size
+        if count < effect.size:
             raise Refusal(
                 [leaf],
                 f"{effect.size - count} of its {effect.size} elements have a flat prior and no "
                 "data, so that the integral is infinite",
                 "Give it a Normal prior, or remove the elements without data.",
-            )
-
-
-def _check_finite(
-    graph: ModelGraph, responses: Sequence[Variable], leaves: Sequence[Variable], terms: Sequence
-) -> None:
-    for response in responses:
-        value = graph.value(response)
-        data = value.data if isinstance(value, Constant) else None
-        if isinstance(value, SharedVariable):
-            data = value.get_value(borrow=True)
-        if data is None:
-            continue
-        if type(graph.rv(response).owner.op) is not next(iter(FAMILIES)) and (data <= 0).any():
-            continue  # outside the support: the density is zero, as in the plain model
-        if not np.isfinite(data).all():
-            bad = int((~np.isfinite(data)).sum())
-            raise NotMarginalizable(
-                leaves[0].name,
-                f"the observed data of '{response.name}' hold {bad} values that are NaN or "
-                "infinite",
-                "Remove or correct those rows.",
-            )
-    for leaf, own in zip(leaves, terms, strict=True):
-        if isinstance(own.coefficients, np.ndarray) and not np.isfinite(own.coefficients).all():
-            rows = np.flatnonzero(~np.isfinite(own.coefficients).all(axis=1))
-            raise NotMarginalizable(
-                leaf.name,
-                f"the data it is multiplied by are NaN or infinite in {len(rows)} rows (first: "
-                f"row {rows[0]})",
-                "Remove or correct those rows.",
             )

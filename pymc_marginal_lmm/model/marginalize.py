@@ -74,7 +74,8 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
         with without_initial_values(frozen):
             fgraph, memo = fgraph_from_model(frozen)
         candidates = None if names is None else [memo[frozen[name]] for name in names]
-        reading = read_model(ModelGraph(fgraph), candidates)
+        order = [memo[frozen[rv.name]] for rv in model.free_RVs]
+        reading = read_model(ModelGraph(fgraph, order), candidates)
         reading.frozen = tuple(data)
         if not reading.structural:
             return frozen, fgraph, reading
@@ -190,12 +191,13 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     if rvs_to_marginalize is not None and reading.refusals:
         raise next(iter(reading.refusals.values()))
     if reading.model is None:
-        warnings.warn(
-            "No variable of this model can be integrated out; the model is returned as it was. "
-            "explain(model) gives the reason for each variable.",
-            UserWarning,
-            stacklevel=2,
-        )
+        if rvs_to_marginalize is None:
+            warnings.warn(
+                "No variable of this model can be integrated out; the model is returned as it "
+                "was. explain(model) gives the reason for each variable.",
+                UserWarning,
+                stacklevel=2,
+            )
         return model
     marginalize_fgraph(fgraph, reading)
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)

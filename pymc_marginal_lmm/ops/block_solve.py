@@ -24,6 +24,11 @@ from pymc_marginal_lmm.ops.elimination import ArrayLibrary, Workspace
 
 __all__ = ["BlockSolve", "BlockSolvePullback", "Solution", "block_solve"]
 
+NO_SECOND_DERIVATIVE = (
+    "The gradient of a marginal log density has no derivative of its own in PyTensor: a second "
+    "derivative is available through JAX only (jax.hessian of the jaxified log density)."
+)
+
 NUMPY = ArrayLibrary(np, partial(scipy.linalg.solve_triangular, check_finite=False))
 
 
@@ -56,8 +61,9 @@ class BlockSolve(Op):
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         F11, F12, F22, h1, h2 = inputs
         try:
-            log_det, work = elimination.factorize(NUMPY, F11, F12, F22)
-            u1, u2 = elimination.solve(NUMPY, work, h1, h2)
+            with np.errstate(all="ignore"):
+                log_det, work = elimination.factorize(NUMPY, F11, F12, F22)
+                u1, u2 = elimination.solve(NUMPY, work, h1, h2)
             results: tuple = (log_det, u1, u2, *work)
         except np.linalg.LinAlgError:
             results = tuple(
@@ -72,8 +78,7 @@ class BlockSolve(Op):
         *used, J_bar, T_bar, L22_bar = cotangents
         if not all(isinstance(c.type, DisconnectedType) for c in (J_bar, T_bar, L22_bar)):
             raise NotImplementedError(
-                "The workspace of BlockSolve is not differentiable; second derivatives of a "
-                "marginal log density are available through JAX only."
+                f"The workspace of BlockSolve is not differentiable. {NO_SECOND_DERIVATIVE}"
             )
         _, u1, u2, *work = outputs
         bars = [
@@ -99,9 +104,13 @@ class BlockSolvePullback(Op):
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         J, T, L22, *rest = inputs
-        results = elimination.pullback(NUMPY, Workspace(J, T, L22), *rest)
+        with np.errstate(all="ignore"):
+            results = elimination.pullback(NUMPY, Workspace(J, T, L22), *rest)
         for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
             storage[0] = np.asarray(result, dtype=out.type.dtype)
+
+    def pullback(self, *args: object) -> list[Variable]:
+        raise NotImplementedError(NO_SECOND_DERIVATIVE)
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         return shapes[:5]

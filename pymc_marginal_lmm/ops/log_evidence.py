@@ -17,7 +17,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NUMPY
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY
 from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, Layout, evidence, evidence_pullback
 
@@ -83,7 +83,8 @@ class LogEvidence(Op):
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         args = Evidence(*inputs[:N_ARGUMENTS])
         try:
-            value, u1, u2, work = evidence(NUMPY, self.layout, args)
+            with np.errstate(all="ignore"):
+                value, u1, u2, work = evidence(NUMPY, self.layout, args)
             results: tuple = (value, u1, u2, *work)
         except np.linalg.LinAlgError:
             like = (np.zeros(()), args.c1, args.c2, args.A11, args.A12, args.A22)
@@ -127,10 +128,14 @@ class LogEvidencePullback(Op):
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         args = Evidence(*inputs[:N_ARGUMENTS])
         u1, u2, *work, bar = inputs[N_ARGUMENTS + 2 :]
-        results = evidence_pullback(
-            NUMPY, self.layout, args, u1, u2, Workspace(*work), bar, self.constant_design
-        )
+        with np.errstate(all="ignore"):
+            results = evidence_pullback(
+                NUMPY, self.layout, args, u1, u2, Workspace(*work), bar, self.constant_design
+            )
         _store(node, results, output_storage)
+
+    def pullback(self, *args: object) -> list[Variable]:
+        raise NotImplementedError(NO_SECOND_DERIVATIVE)
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         return shapes[: len(node.outputs)]

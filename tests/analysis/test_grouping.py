@@ -248,8 +248,9 @@ def test_correlated_and_independent_effects_of_one_factor() -> None:
 
 
 def test_a_column_of_zeros_is_dropped() -> None:
+    """But not the last one: an effect that never counts still has to be drawn, from its prior."""
     assert shapes(factors_of(terms((g, 1.0), (h, 0.0)))) == [(4, 1, 1)]
-    assert factors_of(terms((g, 0.0))) == ()
+    assert shapes(factors_of(terms((g, 0.0)))) == [(4, 1, 1)]
 
 
 def test_responses_are_stacked() -> None:

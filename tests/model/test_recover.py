@@ -95,7 +95,7 @@ def test_seed_and_selection(marginal: pm.Model) -> None:
 
 def test_what_recover_refuses(marginal: pm.Model) -> None:
     idata = draws(n_draws=2)
-    with pytest.raises(ValueError, match="'zeta': not among .* u, alpha, mu, total"):
+    with pytest.raises(ValueError, match=r"'zeta': not among .* alpha, u, mu, total"):
         mlmm.recover(idata, model=marginal, var_names=["zeta"], progressbar=False)
     with pytest.raises(ValueError, match="no integrated effects"):
         mlmm.recover(idata, model=build(), progressbar=False)

@@ -139,7 +139,7 @@ def _condition() -> None:
     pm.Normal("y", intercept() + pt.switch(u > 0, u, 0.0)[g], sigma(), observed=y)
 
 
-@refused("u", "not linear", "leave this variable sampled", place="cast")
+@refused("u", "rounded to an integer", "leave this variable sampled", place="cast")
 def _rounded() -> None:
     pm.Normal("y", intercept() + effects().astype("int64")[g], sigma(), observed=y)
 
@@ -344,7 +344,7 @@ def _levels_do_not_match_the_rows() -> None:
     pm.Normal("y", intercept() + u + pm.Data("x", x), sigma(), observed=y)
 
 
-@refused("u", "shape", "leave|level|length", others=())
+@refused("u", "shape", "leave|level|length")
 def _levels_do_not_match_the_design() -> None:
     design = pm.Data("design", np.ones((n, 5)))
     u = pm.Normal("u", 0.0, pm.HalfNormal("tau"), dims="level")
