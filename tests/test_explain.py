@@ -327,3 +327,14 @@ def test_is_frozen_and_picklable(explanation: Explanation) -> None:
     again = pickle.loads(pickle.dumps(explanation))
     assert str(again) == str(explanation)
     assert again.factors == explanation.factors
+
+
+def test_the_mean_of_correlated_effects_is_no_parameter() -> None:
+    """PyMC fills a mean of 0 to the covariance's shape; it is a constant all the same."""
+
+    def build() -> None:
+        chol = pm.LKJCholeskyCov("chol", n=2, eta=2.0, sd_dist=pm.HalfNormal.dist(1.0))[0]
+        u = pm.MvNormal("u", 0.0, chol=chol, shape=(12, 2))
+        pm.Normal("y", u[g, 0] + u[g, 1] * x, pm.HalfNormal("sigma"), observed=y)
+
+    assert mlmm.explain(simple(build)).free_of_rows

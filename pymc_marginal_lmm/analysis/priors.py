@@ -7,8 +7,9 @@ from typing import NamedTuple
 import pytensor.tensor as pt
 from pymc.distributions.continuous import FlatRV
 from pytensor.graph.basic import Variable
+from pytensor.scalar.basic import Second
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import DimShuffle
+from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
 
@@ -45,11 +46,25 @@ def read_prior(rv: Variable) -> GaussianPrior | None:
             width = rv.type.shape[-1] or cov.type.shape[-1] or mean.type.shape[-1]
             if width is None:
                 return None
-            return GaussianPrior(mean, square_root(cov), width=width, flat=False)
+            return GaussianPrior(_unfilled(mean), square_root(cov), width=width, flat=False)
         case FlatRV():
             zero, one = (pt.constant(value, dtype=rv.type.dtype) for value in (0.0, 1.0))
             return GaussianPrior(zero, one, width=1, flat=True)
     return None
+
+
+def _unfilled(mean: Variable) -> Variable:
+    """Undo PyMC's filling of a mean to the shape of the covariance.
+
+    A mean of 0 would else depend on the covariance's parameters, and the offset of the linear
+    predictor with it.
+    """
+    node = mean.owner
+    if node and isinstance(node.op, DimShuffle):
+        return node.op(_unfilled(node.inputs[0]))
+    if node and isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Second):
+        return _unfilled(node.inputs[1])
+    return mean
 
 
 def square_root(cov: Variable) -> Variable:
