@@ -73,6 +73,33 @@ def test_any_ratio_of_scales(ratio: float, sampled_mean: bool) -> None:
     assert np.isfinite(gradient).all()
 
 
+def dense_in_extended_precision(y: np.ndarray, V: np.ndarray) -> float:
+    """``log Normal(y; 0, V)``, by a Cholesky factorisation in long double."""
+    n, L, z = len(y), np.zeros_like(V), np.zeros_like(y)
+    for j in range(n):
+        L[j, j] = np.sqrt(V[j, j] - (L[j, :j] ** 2).sum())
+        L[j + 1 :, j] = (V[j + 1 :, j] - L[j + 1 :, :j] @ L[j, :j]) / L[j, j]
+        z[j] = (y[j] - L[j, :j] @ z[:j]) / L[j, j]
+    return float(-(z @ z) / 2 - np.log(np.diag(L)).sum() - n * np.log(2 * LONG(np.pi)) / 2)
+
+
+@pytest.mark.parametrize("ratio", 10.0 ** np.arange(-8, 5, 2))
+def test_ratio_of_scales_of_crossed_factors(ratio: float) -> None:
+    """A common shift of both factors is known from their priors only: F holds (τ/σ)² and 1."""
+    rng = np.random.default_rng(3)
+    g, h = np.repeat(np.arange(8), 6), np.tile(np.arange(6), 8)
+    y = ratio * (rng.normal(size=8)[g] + rng.normal(size=6)[h]) + rng.normal(size=48)
+    with pm.Model() as plain:
+        tau = pm.HalfFlat("tau", default_transform=None)
+        u = pm.Normal("u", 0.0, tau, shape=8)
+        v = pm.Normal("v", 0.0, tau, shape=6)
+        pm.Normal("y", u[g] + v[h], 1.0, observed=y)
+    value = mlmm.marginalize(plain).compile_logp(mode="FAST_COMPILE")({"tau": np.array(ratio)})
+    Z = (np.r_[g, h + 8].reshape(2, 48, 1) == np.arange(14)).sum(axis=0).astype(LONG)
+    V = LONG(ratio) ** 2 * (Z @ Z.T) + np.eye(48, dtype=LONG)
+    assert_allclose(value, dense_in_extended_precision(y.astype(LONG), V), rtol=1e-9)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_between_level_variance(backend: str) -> None:
     y, group = simulate(0.0, 1.0)

@@ -1,0 +1,169 @@
+"""Sample a model with NumPyro, get the effects back, and measure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import arviz_stats
+import jax
+import numpy as np
+import pymc as pm
+
+# Imported before JAX starts: it makes JAX show one device per chain on a CPU.
+import pymc.sampling.jax
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from xarray import DataArray, Dataset, DataTree
+
+from pymc_marginal_lmm.demo.examples import Example, Sampling
+from pymc_marginal_lmm.demo.start import Start
+from pymc_marginal_lmm.model.recover import recover
+
+__all__ = ["Fit", "fit", "working"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Posterior draws of a model, and what they cost.
+
+    Parameters
+    ----------
+    idata : DataTree
+        With the effects, sampled or recovered.
+    dimension : int
+        Number of sampled parameters.
+    sampling, recovery : float
+        Seconds; compilation and the search for a start belong to sampling. A plain model needs
+        no recovery: 0.
+    """
+
+    idata: DataTree
+    dimension: int
+    sampling: float
+    recovery: float
+
+    @property
+    def posterior(self) -> Dataset:
+        """All draws."""
+        return self.idata.children["posterior"].to_dataset()
+
+    @property
+    def gradients(self) -> int:
+        """Gradients that the draws took, over all chains; those of tuning are not recorded."""
+        return int(self.idata["sample_stats"]["n_steps"].sum())
+
+    @property
+    def divergences(self) -> int:
+        """Number of divergent transitions."""
+        return int(self.idata["sample_stats"]["diverging"].sum())
+
+    def estimate(self, variable: str, index: tuple[int, ...] = ()) -> DataArray:
+        """Return the draws of a scalar."""
+        values = self.posterior[variable]
+        dims = [dim for dim in values.dims if dim not in ("chain", "draw")]
+        return values.isel(dict(zip(dims, index, strict=True)))
+
+    def compared(self, example: Example) -> Dataset:
+        """Return the draws of everything that both models have: scalars and effects."""
+        scalars = {e.label: self.estimate(e.variable, e.index) for e in example.estimates}
+        effects = {name: self.posterior[name] for name in example.effects}
+        return Dataset({name: x.reset_coords(drop=True) for name, x in (scalars | effects).items()})
+
+    def ess(self, example: Example) -> tuple[float, str]:
+        """Return the smallest bulk effective sample size, and where it is."""
+        values = arviz_stats.ess(self.compared(example), method="bulk")
+        smallest = {str(name): float(values[name].min()) for name in values.data_vars}
+        worst = min(smallest, key=smallest.__getitem__)
+        return smallest[worst], worst
+
+    def rhat(self, example: Example) -> float:
+        """Return the largest R̂."""
+        values = arviz_stats.rhat(self.compared(example))
+        return max(float(values[name].max()) for name in values.data_vars)
+
+
+@contextmanager
+def working(console: Console, text: str) -> Iterator[None]:
+    """Show that something is going on, and for how long."""
+    if not console.is_terminal:
+        yield
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        progress.add_task(text, total=None)
+        yield
+
+
+def fit(
+    model: pm.Model,
+    sampling: Sampling,
+    *,
+    chains: int,
+    seed: int,
+    console: Console,
+    start: Start | None = None,
+    recovered: bool = False,
+) -> Fit:
+    """Sample a model and, if it is marginal, recover its effects.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        As written, or marginalized.
+    sampling : Sampling
+        Draws and tuning steps per chain.
+    chains, seed : int
+        Number of chains; seed of sampling and recovery.
+    console : Console
+        Shows the progress.
+    start : Start, optional
+        Where to start, with what mass matrix; left to PyMC and NumPyro by default.
+    recovered : bool
+        Whether the effects are to be recovered.
+
+    Returns
+    -------
+    Fit
+        Draws and costs.
+    """
+    # One device per chain if there are that many (on a CPU there are), else all chains in one.
+    enough = jax.local_device_count() >= chains
+    nuts: dict[str, Any] = {"chain_method": "parallel" if enough else "vectorized"}
+    initvals = None
+    spent = 0.0
+    if start is not None:
+        nuts |= {
+            "jitter": False,
+            "inverse_mass_matrix": start.variances,
+            "adapt_mass_matrix": False,
+        }
+        initvals = start.points(chains, seed)
+        spent = start.seconds
+    began = time.perf_counter()
+    total = chains * (sampling.draws + sampling.tune)
+    with working(console, f"{total:,} draws, {sampling.tune:,} a chain for tuning"), model:
+        idata = pm.sample(
+            sampling.draws,
+            tune=sampling.tune,
+            chains=chains,
+            nuts_sampler="numpyro",
+            nuts=nuts,
+            initvals=initvals,
+            random_seed=seed,
+            progressbar=False,
+            compute_convergence_checks=False,
+        )
+    sampled = time.perf_counter()
+    if recovered:
+        recover(idata, model=model, random_seed=seed, progressbar=console.is_terminal)
+    finished = time.perf_counter()
+    return Fit(
+        idata,
+        dimension=sum(int(np.size(value)) for value in model.initial_point().values()),
+        sampling=spent + sampled - began,
+        recovery=finished - sampled if recovered else 0.0,
+    )
