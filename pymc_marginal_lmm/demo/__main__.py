@@ -32,7 +32,7 @@ FORMATS = (".png", ".pdf", ".svg")
 EXPENSIVE = 1e9
 """Operations per gradient from which on the demo looks for a start first, and says how long."""
 
-GRADIENTS = {"start": 46, "tuning step": 8, "draw": 6}
+GRADIENTS = {"start": 46, "draw": 6}
 """How many one takes, measured with insteval; for the estimate of the time."""
 
 
@@ -173,13 +173,13 @@ def prepare(marginal: Model, example: Example, console: Console) -> Start:
     with working(console, "compiling"):
         gradient, seconds = time_gradient(marginal)
     sampling = example.marginal
-    steps = sampling.tune * GRADIENTS["tuning step"] + sampling.draws * GRADIENTS["draw"]
+    steps = (sampling.tune + sampling.draws) * GRADIENTS["draw"]
     # The chains share the cores; a recovered draw costs about as much as a gradient.
     turns = example.chains / min(example.chains, os.cpu_count() or 1)
     total = GRADIENTS["start"] + turns * steps + example.chains * sampling.draws
     console.print(
-        f"One gradient of the marginal model takes {seconds:.2g} s. About {total:,.0f} of them one "
-        f"after the other will be needed: expect {total * seconds / 60:.0f} minutes or more."
+        f"One gradient of the marginal model takes {seconds:.2g} s. It will need the time of about "
+        f"{total:,.0f}: expect {total * seconds / 60:.0f} minutes or more."
     )
     console.print("Looking for the posterior mode and the scales there, to start from ...")
     with working(console, "quasi-Newton"):

@@ -100,7 +100,8 @@ def sleepstudy(data: pd.DataFrame) -> pm.Model:
         beta = pm.Normal("beta", [250, 10], [100, 20], dims="coefficient")
         sd = pm.HalfNormal.dist([50, 20], shape=2)
         chol, _, _ = pm.LKJCholeskyCov("chol", n=2, eta=2, sd_dist=sd)
-        effect = pm.MvNormal("effect", 0, chol=chol, dims=("subject", "coefficient"))
+        dims = ("subject", "coefficient")
+        effect = pm.MvNormal("effect", 0, chol=chol, dims=dims)
         sigma = pm.HalfNormal("sigma", 50)
         mean = ((beta + effect[subject]) * covariates).sum(axis=1)
         pm.Normal("reaction", mean, sigma, observed=data["Reaction"])
@@ -147,12 +148,11 @@ def insteval(data: pd.DataFrame) -> pm.Model:
         intercept = pm.Normal("intercept", 3, 2)
         slope = pm.Normal("slope", 0, 1)
         sd = {dim: pm.HalfNormal(f"sd_{dim}", 1) for dim in coords}
-        student_effect = pm.Normal("student_effect", 0, sd["student"], dims="student")
-        lecturer_effect = pm.Normal("lecturer_effect", 0, sd["lecturer"], dims="lecturer")
-        dept_effect = pm.Normal("dept_effect", 0, sd["dept"], dims="dept")
+        effect = {dim: pm.Normal(f"{dim}_effect", 0, sd[dim], dims=dim) for dim in coords}
         sigma = pm.HalfNormal("sigma", 2)
-        mean = intercept + slope * service + student_effect[student]
-        mean += lecturer_effect[lecturer] + dept_effect[dept]
+        mean = intercept + slope * service
+        mean += effect["student"][student] + effect["dept"][dept]
+        mean += effect["lecturer"][lecturer]
         pm.Normal("rating", mean, sigma, observed=data["y"])
     return model
 
@@ -219,7 +219,7 @@ EXAMPLES: dict[str, Example] = {
         panels=("students", "lecturers", "departments"),
         chains=2,
         plain=Sampling(draws=500, tune=500),
-        marginal=Sampling(draws=50, tune=25),
+        marginal=Sampling(draws=100, tune=10),
     ),
 }
 """By the name on the command line."""

@@ -18,7 +18,7 @@ from pymc_marginal_lmm.demo.fitting import Fit
 
 __all__ = ["save_figure"]
 
-COLOURS = {"plain": "#9aa5b1", "marginal": "#d1495b"}
+COLOURS = {"plain": "#829ab1", "marginal": "#d1495b"}
 LABELLED = 40
 """Most levels that are drawn as rows with names; more are drawn as a curve."""
 
@@ -65,7 +65,7 @@ def save_figure(fits: Mapping[str, Fit], example: Example, path: Path) -> None:
             else:
                 _curve(axes, values, levels)
             axes.set_title(title)
-        handles, labels = figure.axes[0].get_legend_handles_labels()
+        handles, labels = figure.axes[-1].get_legend_handles_labels()
         figure.suptitle(
             f"{example.dataset}: effects, posterior means and 94% intervals",
             x=0.015,
@@ -115,13 +115,14 @@ def _curve(axes: Axes, values: dict[str, DataArray], levels: str) -> None:
     order = np.argsort(values["marginal"].mean(("chain", "draw")).values)
     places = np.arange(len(order))
     axes.axvline(0, color="#cbd2d9", lw=0.8, zorder=0)
-    for label, draws in reversed(values.items()):
+    for label, draws in sorted(values.items()):
         mean, low, high = _summaries(draws, order)
         if label == "marginal":
-            axes.hlines(places, low, high, color=COLOURS[label], lw=0.3, alpha=0.35)
-            axes.plot(mean, places, color=COLOURS[label], lw=1.8, label=label)
+            faint = min(0.35, 400 / len(order))
+            axes.hlines(places, low, high, color=COLOURS[label], lw=0.3, alpha=faint)
+            axes.plot(mean, places, color=COLOURS[label], lw=1.6, label=label)
         else:
-            axes.plot(mean, places, ".", ms=1.2, color="#52606d", label=label, zorder=0.5)
+            axes.plot(mean, places, ".", ms=1.5, color=COLOURS[label], label=label)
     axes.set_yticks([])
     axes.set_ylabel(f"{len(order):,} levels, sorted")
     axes.set_ylim(-0.01 * len(order), 1.01 * len(order))

@@ -140,6 +140,8 @@ def fit(
             "jitter": False,
             "inverse_mass_matrix": start.variances,
             "adapt_mass_matrix": False,
+            "step_size": start.step_size,
+            "adapt_step_size": False,
         }
         initvals = start.points(chains, seed)
         spent = start.seconds

@@ -69,7 +69,7 @@ def comparison(fits: Mapping[str, Fit], example: Example) -> Table:
                 "largest R̂": f"{fit.rhat(example):.3f}",
                 "smallest bulk ESS": f"{ess:,.0f}",
                 "  of": worst,
-                "ESS per second": f"{ess / (fit.sampling + fit.recovery):,.3g}",
+                "ESS per second": f"{_ess_per_second(fit, example):,.3g}",
             }
         )
     for row in columns[0]:
@@ -102,10 +102,20 @@ def advice(fits: Mapping[str, Fit], example: Example) -> list[str]:
     for name, fit in fits.items():
         if fit.rhat(example) > 1.05:
             lines.append(
-                f"R̂ of the {name} model is above 1.05: its chains have not mixed, its ESS means "
-                "little. Try more --tune and --draws."
+                f"R̂ of the {name} model is above 1.05: its estimates and its ESS are rough. Give "
+                "more --draws, and more --tune if it adapts."
             )
+    speed = {name: _ess_per_second(fit, example) for name, fit in fits.items()}
+    if speed["marginal"] < speed.get("plain", 0):
+        lines.append(
+            "The plain model gives more ESS per second here: its gradients are so much cheaper that "
+            "their number does not matter."
+        )
     return lines
+
+
+def _ess_per_second(fit: Fit, example: Example) -> float:
+    return fit.ess(example)[0] / (fit.sampling + fit.recovery)
 
 
 def _seconds(seconds: float) -> str:
