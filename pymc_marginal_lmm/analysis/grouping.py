@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytensor.tensor as pt
 
-from pymc_marginal_lmm.analysis.affine import NOTHING, Terms
+from pymc_marginal_lmm.analysis.terms import NOTHING, Terms
 from pymc_marginal_lmm.structure import Array, BlockStructure, GroupingFactor, Share
 
 __all__ = ["block_structure", "find_factors", "stack_rows"]

@@ -24,14 +24,7 @@ from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
-from pymc_marginal_lmm.analysis.affine import (
-    NOTHING,
-    AffineReader,
-    Linear,
-    Refusal,
-    Terms,
-    describe,
-)
+from pymc_marginal_lmm.analysis.affine import AffineReader
 from pymc_marginal_lmm.analysis.finite import check_finite
 from pymc_marginal_lmm.analysis.grouping import block_structure, find_factors, stack_rows
 from pymc_marginal_lmm.analysis.priors import (
@@ -40,6 +33,7 @@ from pymc_marginal_lmm.analysis.priors import (
     distribution_name,
     read_prior,
 )
+from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
 from pymc_marginal_lmm.values import NotKnown, Values

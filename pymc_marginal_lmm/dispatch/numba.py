@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding  # type: ignore[import-untyped]
@@ -28,8 +30,8 @@ from pymc_marginal_lmm.ops import (
 
 __all__: list[str] = []
 
-CACHE_VERSION = 3
-"""To be raised whenever the arguments of a kernel change."""
+DIGEST = sha256((kernels.source_digest() + Path(__file__).read_text()).encode()).hexdigest()[:12]
+"""Part of every cache key: Numba would not notice that a file behind an entry point changed."""
 
 
 def _block_solve(  # type: ignore[no-untyped-def]
@@ -101,7 +103,8 @@ def _external(function: Callable, dtype: str, n_pointers: int, n_sizes: int) -> 
         for position in INTEGER_ARGUMENTS:
             pointers[position] = types.CPointer(types.int32)
     signature = types.void(*pointers, *[types.intp] * n_sizes)
-    symbol = f"pymc_marginal_lmm{function.__name__}_{dtype}"
+    symbol = f"pymc_marginal_lmm{function.__name__}_{dtype}_{DIGEST}"
+    function.__qualname__ = f"{function.__name__}_{DIGEST}"  # names the file in Numba's cache
     entry = numba.cfunc(signature, cache=True)(function)
     _KEPT.append(entry)
     llvmlite.binding.add_symbol(symbol, entry.address)
@@ -134,7 +137,7 @@ def numba_funcify_block_solve(op: BlockSolve, node: Any, **kwargs: Any) -> Any:
         )  # fmt: skip
         return np.asarray(log_det[0]), u1, u2, J, T, L22
 
-    return block_solve, f"BlockSolve-{dtype}-{CACHE_VERSION}"
+    return block_solve, f"BlockSolve-{dtype}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(BlockSolvePullback)
@@ -158,7 +161,7 @@ def numba_funcify_block_solve_pullback(op: BlockSolvePullback, node: Any, **kwar
         )  # fmt: skip
         return F11_bar, F12_bar, F22_bar, g1, g2
 
-    return block_solve_pullback, f"BlockSolvePullback-{dtype}-{CACHE_VERSION}"
+    return block_solve_pullback, f"BlockSolvePullback-{dtype}-{DIGEST}"
 
 
 @numba_njit
@@ -193,7 +196,7 @@ def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any
         )  # fmt: skip
         return np.asarray(value[0]), u1, u2, J, T, L22
 
-    return log_evidence, f"LogEvidence-{dtype}-{CACHE_VERSION}"
+    return log_evidence, f"LogEvidence-{dtype}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(LogEvidencePullback)
@@ -238,4 +241,4 @@ def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kw
         )  # fmt: skip
         return (*small, A11_bar, A12_bar, A22_bar) if with_design else small
 
-    return log_evidence_pullback, f"LogEvidencePullback-{dtype}-{with_design}-{CACHE_VERSION}"
+    return log_evidence_pullback, f"LogEvidencePullback-{dtype}-{with_design}-{DIGEST}"

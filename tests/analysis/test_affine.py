@@ -15,14 +15,8 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from scipy import sparse
 
-from pymc_marginal_lmm.analysis.affine import (
-    NOTHING,
-    AffineReader,
-    Linear,
-    Refusal,
-    Terms,
-    describe,
-)
+from pymc_marginal_lmm.analysis.affine import AffineReader
+from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.values import Values
 
 INTERPRETER = Mode(linker="py", optimizer=None)

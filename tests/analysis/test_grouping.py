@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymc_marginal_lmm.analysis.affine import NOTHING, Terms
 from pymc_marginal_lmm.analysis.grouping import block_structure, find_factors, stack_rows
+from pymc_marginal_lmm.analysis.terms import NOTHING, Terms
 from pymc_marginal_lmm.structure import GroupingFactor, Share
 
 rng = np.random.default_rng(0)

@@ -1,0 +1,30 @@
+"""Numba kernels: the mathematics of :mod:`pymc_marginal_lmm.ops` as loops.
+
+Symbols, order of arguments and formulas are those of the modules they mirror. Blocks never go to
+LAPACK, and products go to BLAS only above ``BLAS_WORK`` operations: below, starting its threads
+costs more than the product. Results are written into the last arguments.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+from pymc_marginal_lmm.dispatch.kernels.elimination import block_solve, block_solve_pullback
+from pymc_marginal_lmm.dispatch.kernels.evidence import log_evidence, log_evidence_pullback
+
+__all__ = [
+    "block_solve",
+    "block_solve_pullback",
+    "log_evidence",
+    "log_evidence_pullback",
+    "source_digest",
+]
+
+
+def source_digest() -> str:
+    """Return a digest of the source of all kernels, which names what was compiled from it."""
+    digest = sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
