@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from pymc_marginal_lmm import explain, marginalize
 from pymc_marginal_lmm.demo.examples import EXAMPLES, LME4, Example, Sampling
-from pymc_marginal_lmm.explain import explain
-from pymc_marginal_lmm.model.marginalize import marginalize
 
 if TYPE_CHECKING:
     from pymc.model.core import Model
@@ -126,7 +125,7 @@ def run(example: Example, options: argparse.Namespace, console: Console) -> None
     # Not at the top: they need the extras, and other people's loggers to be quiet.
     from pymc_marginal_lmm.demo import report
     from pymc_marginal_lmm.demo.figure import save_figure
-    from pymc_marginal_lmm.demo.fitting import fit
+    from pymc_marginal_lmm.demo.fitting import fit, warm_up, working
 
     began = time.perf_counter()
     console.print(f"[dim]{report.versions()}[/]\n", soft_wrap=True)
@@ -143,6 +142,8 @@ def run(example: Example, options: argparse.Namespace, console: Console) -> None
     if explanation.operations > EXPENSIVE:
         start = prepare(marginal, example, console)
 
+    with working(console, "starting PyMC, JAX and NumPyro"):
+        warm_up()
     fits: dict[str, Fit] = {}
     common = {"chains": example.chains, "seed": options.seed, "console": console}
     if not options.skip_plain:

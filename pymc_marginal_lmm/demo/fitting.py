@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from xarray import DataArray, Dataset, DataTree
 
+from pymc_marginal_lmm import recover
 from pymc_marginal_lmm.demo.examples import Example, Sampling
 from pymc_marginal_lmm.demo.start import Start
-from pymc_marginal_lmm.model.recover import recover
 
-__all__ = ["Fit", "fit", "working"]
+__all__ = ["Fit", "fit", "warm_up", "working"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,20 @@ def working(console: Console, text: str) -> Iterator[None]:
     with Progress(*columns, console=console, transient=True) as progress:
         progress.add_task(text, total=None)
         yield
+
+
+def warm_up() -> None:
+    """Sample a tiny model, so that the first fit does not pay for what a process does once."""
+    with pm.Model():
+        pm.Normal("y", 0, pm.HalfNormal("sigma"), observed=[-1.0, 1.0])
+        pm.sample(
+            10,
+            tune=10,
+            chains=2,
+            nuts_sampler="numpyro",
+            progressbar=False,
+            compute_convergence_checks=False,
+        )
 
 
 def fit(

@@ -69,6 +69,7 @@ def comparison(fits: Mapping[str, Fit], example: Example) -> Table:
                 "largest R̂": f"{fit.rhat(example):.3f}",
                 "smallest bulk ESS": f"{ess:,.0f}",
                 "  of": worst,
+                "ESS per 1,000 gradients": f"{1000 * ess / fit.gradients:,.3g}",
                 "ESS per second": f"{_ess_per_second(fit, example):,.3g}",
             }
         )
@@ -108,8 +109,8 @@ def advice(fits: Mapping[str, Fit], example: Example) -> list[str]:
     speed = {name: _ess_per_second(fit, example) for name, fit in fits.items()}
     if speed["marginal"] < speed.get("plain", 0):
         lines.append(
-            "The plain model gives more ESS per second here: its gradients are so much cheaper that "
-            "their number does not matter."
+            "The plain model gives more ESS per second here: it needs more gradients, but they are "
+            "so much cheaper."
         )
     return lines
 
