@@ -36,7 +36,7 @@ def sample(model: pm.Model, sampler: str, draws: int, **kwargs: object) -> objec
     )
 
 
-@pytest.mark.parametrize("sampler", ["numpyro", "nutpie", "pymc"])
+@pytest.mark.parametrize("sampler", ["numpyro", "nutpie", "blackjax", "pymc"])
 def test_every_sampler_runs(sampler: str) -> None:
     marginal = mlmm.marginalize(by_name("random_intercept").build())
     idata = sample(marginal, sampler, draws=20)
