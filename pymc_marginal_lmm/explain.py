@@ -113,11 +113,11 @@ class Explanation:
     def _cost(self) -> str:
         if not self.factors:
             return "Nothing can be integrated out of this model."
-        rows = "free of the number of rows" if self.free_of_rows else f"{self.n_rows:,} rows"
+        rows = ", free of the number of rows" if self.free_of_rows else ""
         frozen = f" Frozen data: {', '.join(self.frozen)}." if self.frozen else ""
         return (
             f"Likelihood {', '.join(self.responses)} ({self.n_rows:,} rows). One gradient: about "
-            f"{_human(self.operations)} operations, {_human(self.memory)}B of memory, {rows}."
+            f"{_human(self.operations)} operations, {_human(self.memory)}B of memory{rows}."
             f"{frozen}"
         )
 

@@ -175,12 +175,11 @@ def prepare(marginal: Model, example: Example, console: Console) -> Start:
         gradient, seconds = time_gradient(marginal)
     sampling = example.marginal
     steps = (sampling.tune + sampling.draws) * GRADIENTS["draw"]
-    # The chains share the cores; a recovered draw costs about as much as a gradient.
-    turns = example.chains / min(example.chains, os.cpu_count() or 1)
-    total = GRADIENTS["start"] + turns * steps + example.chains * sampling.draws
+    turns = example.chains / min(example.chains, os.cpu_count() or 1)  # chains share the cores
+    total = GRADIENTS["start"] + turns * steps
     console.print(
         f"One gradient of the marginal model takes {seconds:.2g} s. It will need the time of about "
-        f"{total:,.0f}: expect {total * seconds / 60:.0f} minutes or more."
+        f"{total:,.0f}: expect {total * seconds / 60:.1f} minutes or more."
     )
     console.print("Looking for the posterior mode and the scales there, to start from ...")
     with working(console, "quasi-Newton"):

@@ -219,7 +219,7 @@ EXAMPLES: dict[str, Example] = {
         panels=("students", "lecturers", "departments"),
         chains=2,
         plain=Sampling(draws=500, tune=500),
-        marginal=Sampling(draws=50, tune=10),
+        marginal=Sampling(draws=100, tune=10),
     ),
 }
 """By the name on the command line."""

@@ -120,7 +120,7 @@ def _curve(axes: Axes, values: dict[str, DataArray], levels: str) -> None:
         if label == "marginal":
             faint = min(0.35, 400 / len(order))
             axes.hlines(places, low, high, color=COLOURS[label], lw=0.3, alpha=faint)
-            axes.plot(mean, places, color=COLOURS[label], lw=1.6, label=label)
+            axes.plot(mean, places, color=COLOURS[label], lw=1.6, label=label, zorder=3)
         else:
             axes.plot(mean, places, ".", ms=1.5, color=COLOURS[label], label=label)
     axes.set_yticks([])
