@@ -213,9 +213,7 @@ def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
             n_levels=factor.n_levels,
             n_effects=factor.n_effects - factor.padding,
             unused=max(
-                model.effects[e].size // model.effects[e].width - used[e]
-                for s in factor.shares
-                for e in s.effects
+                model.effects[e].n_blocks - used[e] for s in factor.shares for e in s.effects
             ),
             kind=_kind(factor) if i in model.blocks.chain else "dense",
             order=place,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytensor.tensor as pt
+from pymc.distributions.transforms import ZeroSumTransform
 from pymc.model.fgraph import (
     ModelDeterministic,
     ModelFreeRV,
@@ -32,6 +33,7 @@ from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
     GaussianPrior,
     distribution_name,
+    is_gaussian,
     read_prior,
 )
 from pymc_marginal_lmm.analysis.rows import stack_rows
@@ -150,19 +152,13 @@ def _read_exactly(
 ) -> None:
     """Read the model with exactly these candidates integrated out, or refuse some of them."""
     sampled = [variable for variable in graph.free if variable not in candidates]
-    priors = _read_priors(graph, candidates)
+    shapes = _read_shapes(graph, candidates, values)
+    priors = _read_priors(graph, shapes)
     _check_other_uses(graph, candidates, sampled)
 
     reader = AffineReader(values, sampled)
     leaves = [variable for variable in graph.free if variable in candidates]  # parents first
-    shapes = {}
     for leaf in leaves:
-        try:
-            shapes[leaf] = values.shape(graph.rv(leaf))
-        except NotKnown:
-            raise Refusal(
-                [leaf], "its shape depends on a sampled variable", LEAVE_SAMPLED
-            ) from None
         reader.add_leaf(leaf, priors[leaf].mean, shapes[leaf])
 
     responses: list[Variable] = []
@@ -199,7 +195,8 @@ def _read_exactly(
             dims=tuple(leaf.owner.op.dims),
             shape=shapes[leaf],
             dtype=leaf.type.dtype,
-            width=priors[leaf].width,
+            support_ndim=priors[leaf].support_ndim,
+            zero_sum=priors[leaf].zero_sum,
             flat=priors[leaf].flat,
             scale=priors[leaf].scale,
             mean=priors[leaf].mean,
@@ -218,24 +215,39 @@ def _read_exactly(
     reading.effects, reading.responses = leaves, responses
 
 
-def _read_priors(
-    graph: ModelGraph, candidates: Sequence[Variable]
-) -> dict[Variable, GaussianPrior]:
-    priors = {}
+def _read_shapes(
+    graph: ModelGraph, candidates: Sequence[Variable], values: Values
+) -> dict[Variable, tuple[int, ...]]:
+    shapes = {}
     for candidate in candidates:
         rv = graph.rv(candidate)
-        prior = read_prior(rv)
-        if prior is None:
+        if not is_gaussian(rv):
             raise Refusal(
                 [candidate],
                 f"its prior is {distribution_name(rv)}",
-                "Only Normal, MvNormal and Flat variables can be integrated out; leave it sampled.",
+                "Only Normal, MvNormal, ZeroSumNormal and Flat variables can be integrated out; "
+                "leave it sampled.",
             )
-        if candidate.owner.op.transform is not None:
+        try:
+            shapes[candidate] = values.shape(rv)
+        except NotKnown:
+            raise Refusal(
+                [candidate], "its shape depends on a sampled variable", LEAVE_SAMPLED
+            ) from None
+    return shapes
+
+
+def _read_priors(
+    graph: ModelGraph, shapes: dict[Variable, tuple[int, ...]]
+) -> dict[Variable, GaussianPrior]:
+    candidates, priors = list(shapes), {}
+    for candidate, shape in shapes.items():
+        prior = read_prior(graph.rv(candidate), shape)
+        transform = candidate.owner.op.transform
+        if transform is not None and not isinstance(transform, ZeroSumTransform):
             raise Refusal(
                 [candidate],
-                f"its value is transformed ({type(candidate.owner.op.transform).__name__}), which "
-                "restricts its prior",
+                f"its value is transformed ({type(transform).__name__}), which restricts its prior",
                 "Remove the transform, or leave it sampled.",
             )
         priors[candidate] = prior

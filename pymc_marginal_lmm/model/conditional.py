@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytensor.tensor as pt
+from pymc.distributions.transforms import ZeroSumTransform
 from pymc.logprob.abstract import MeasurableOp, _logprob
 from pymc.model.core import Model
 from pymc.model.fgraph import (
@@ -26,6 +27,14 @@ from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 
 __all__ = ["ConditionalRV", "conditional", "recoverable"]
+
+
+class JointZeroSumTransform(ZeroSumTransform):
+    """PyMC's transform, for a density that is one number for all batches."""
+
+    def log_jac_det(self, value: Variable, *rv_inputs: Variable) -> Variable:
+        """Return 0: the transform is an isometry."""
+        return pt.constant(0.0, dtype=value.dtype)
 
 
 class ConditionalRV(OpFromGraph, MeasurableOp):
@@ -127,8 +136,12 @@ def conditional_fgraph(fgraph: FunctionGraph, names: Sequence[str] | None = None
                 known[placeholder] = drawn
                 continue
             drawn.name = effect.name
-            value = drawn.type(name=effect.name)
-            free = model_free_rv(drawn, value, None, effect.name, *effect.dims)
+            transform, value = None, drawn.type(name=effect.name)
+            if effect.zero_sum:
+                axes = tuple(range(-effect.support_ndim, 0))
+                transform = JointZeroSumTransform(axes)
+                value = transform.forward(drawn).type(name=f"{effect.name}_{transform.name}__")
+            free = model_free_rv(drawn, value, transform, effect.name, *effect.dims)
             fgraph.add_output(free, reason="conditional", import_missing=True)
             known[placeholder] = free
         for (name, dims), expression in zip(
