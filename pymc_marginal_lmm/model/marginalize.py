@@ -6,7 +6,12 @@ import warnings
 from collections.abc import Sequence
 
 from pymc.model.core import Model
-from pymc.model.fgraph import ModelVar, fgraph_from_model, model_from_fgraph
+from pymc.model.fgraph import (
+    ModelDeterministic,
+    ModelVar,
+    fgraph_from_model,
+    model_from_fgraph,
+)
 from pymc.model.transform.optimization import freeze_dims_and_data
 from pymc.pytensorf import collect_default_updates
 from pytensor.graph.basic import Constant, Variable
@@ -16,7 +21,8 @@ from pytensor.graph.traversal import ancestors, io_toposort
 from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
-from pymc_marginal_lmm.model.marginal_rv import MarginalRV
+from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
+from pymc_marginal_lmm.model.order import keep_order
 
 __all__ = ["marginalize", "marginalize_fgraph", "read"]
 
@@ -82,28 +88,46 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
         data += list(reading.structural)
 
 
-def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading) -> None:
-    """Replace effects and responses of a model's graph by one :class:`MarginalRV`, in place."""
+def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading, model: Model) -> None:
+    """Replace effects and responses of a model's graph by one :class:`MarginalRV`, in place.
+
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+    reading : Reading
+        Over the variables of ``fgraph``.
+    model : Model
+        The user's: its order of variables, and its initial values, are remembered.
+    """
     assert reading.model is not None
     graph = ModelGraph(fgraph)
     effects, responses = reading.effects, reading.responses
+    gone = [*effects, *reading.barren]
+    # In the order of the graph, which has parents first.
     dependent = [
         variable
-        for variable in graph.deterministics
-        if any(parent in effects for parent in graph.parents([variable]))
+        for node in fgraph.toposort()
+        for variable in node.outputs
+        if variable in reading.barren
+        or (
+            variable in graph.deterministics
+            and any(parent in gone for parent in graph.parents([variable]))
+        )
     ]
     roots = [graph.rv(variable) for variable in (*effects, *responses, *dependent)]
     symbols = reading.model.symbols()
     outputs = [*roots, *symbols]
 
-    sampled = [variable for variable in graph.free if variable not in effects]
-    reached = ancestors(outputs, blockers=sampled)
+    # Other responses are given, like parameters: a Deterministic may hold them.
+    given = [v for v in graph.free if v not in gone]
+    given += [v for v in graph.observed if v not in responses]
+    reached = ancestors(outputs, blockers=given)
     inputs = list(
         dict.fromkeys(
-            v for v in reached if v in sampled or (v.owner is None and not isinstance(v, Constant))
+            v for v in reached if v in given or (v.owner is None and not isinstance(v, Constant))
         )
     )
-    values = {graph.value(variable) for variable in effects}
+    values = {graph.value(variable) for variable in gone}
     inputs = [v for v in inputs if v not in values]
     outputs = _without_model_variables(inputs, outputs)
     updates = collect_default_updates(outputs[: len(roots)], inputs=inputs, must_be_shared=False)
@@ -111,7 +135,13 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading) -> None:
         inputs,
         [*outputs, *updates.values()],
         structure=reading.model.with_symbols([None] * len(symbols)),
-        deterministics=tuple((d.owner.op.name, tuple(d.owner.op.dims)) for d in dependent),
+        dependents=tuple(_dependent(variable) for variable in dependent),
+        order=tuple(variable.name for variable in model.unobserved_RVs),
+        initial_values={
+            rv.name: value
+            for rv, value in model.rvs_to_initial_values.items()
+            if value is not None and any(v.owner.op.name == rv.name for v in gone)
+        },
     )
     drawn = op.split(op(*inputs, return_list=True))
     for variable in (*effects, *dependent):
@@ -119,6 +149,14 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading) -> None:
     for response, new in zip(responses, drawn["responses"], strict=True):
         new.name = response.name
         fgraph.change_node_input(response.owner, 0, new, import_missing=True)
+
+
+def _dependent(variable: Variable) -> Dependent:
+    op = variable.owner.op
+    if isinstance(op, ModelDeterministic):
+        return Dependent(op.name, tuple(op.dims))
+    value = ModelGraph.value(variable)
+    return Dependent(op.name, tuple(op.dims), value.type, value.name, op.transform)
 
 
 def _without_model_variables(
@@ -199,7 +237,8 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
                 stacklevel=2,
             )
         return model
-    marginalize_fgraph(fgraph, reading)
+    marginalize_fgraph(fgraph, reading, model)
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)
     keep_initial_values(frozen, marginal)
+    keep_order(marginal, [variable.name for variable in model.unobserved_RVs])
     return marginal

@@ -218,13 +218,6 @@ def _minibatch() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y, total_size=1000)
 
 
-@refused("u", "missing|y_unobserved", "leave", others=())
-def _missing_responses() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pm.exceptions.ImputationWarning)
-        pm.Normal("y", intercept() + effects()[g], sigma(), observed=bad(y, np.nan))
-
-
 @refused("u", "enters no likelihood", "Remove it, or leave it sampled")
 def _unused() -> None:
     effects()
