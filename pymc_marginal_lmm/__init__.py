@@ -12,6 +12,7 @@ from pymc_marginal_lmm.explain import Explanation, explain
 from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.marginalize import marginalize
 from pymc_marginal_lmm.model.recover import recover
+from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
 import_module("pymc_marginal_lmm.dispatch.numba")
 if find_spec("jax") is not None:
@@ -24,6 +25,7 @@ __all__ = [
     "explain",
     "marginalize",
     "recover",
+    "unmarginalize",
 ]
 
 __version__ = "0.1.0"

@@ -181,11 +181,11 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
         A name is not that of a free variable, the model has no likelihood, or the data hold NaN
         or infinite values.
     """
-    _, _, reading = read(model, rvs)
+    plain, _, reading = read(model, rvs)
     mixed_model = reading.model
     drawn = tuple(variable.owner.op.name for variable in reading.barren)
     gone = {variable.owner.op.name for variable in (*reading.effects, *reading.barren)}
-    sampled = tuple(rv.name for rv in model.free_RVs if rv.name not in gone)
+    sampled = tuple(rv.name for rv in plain.free_RVs if rv.name not in gone)
     if mixed_model is None:
         return Explanation((), 0, (), sampled, reading.refusals, 0, 0, False, ())
     ys = [response.owner.inputs[1] for response in reading.responses]

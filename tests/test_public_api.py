@@ -91,6 +91,7 @@ def test_public_names() -> None:
         "explain",
         "marginalize",
         "recover",
+        "unmarginalize",
     ]
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mlmm.__version__)
 
@@ -100,6 +101,7 @@ def test_public_names() -> None:
     [
         ("marginalize", "(model, rvs_to_marginalize=None)"),
         ("conditional", "(model, rvs=None)"),
+        ("unmarginalize", "(model)"),
         ("explain", "(model, rvs=None)"),
         (
             "recover",
@@ -144,7 +146,9 @@ def test_public_objects_are_documented(name: str) -> None:
         assert re.search(rf"^(\w+, )*{parameter}(, \w+)* :", documentation, re.MULTILINE), parameter
 
 
-@pytest.mark.parametrize("name", ["marginalize", "recover", "conditional", "explain"])
+@pytest.mark.parametrize(
+    "name", ["marginalize", "recover", "conditional", "explain", "unmarginalize"]
+)
 def test_verbs_say_what_they_return_and_raise(name: str) -> None:
     documentation = inspect.getdoc(getattr(mlmm, name)) or ""
     for section in ("Returns", "Raises"):

@@ -64,7 +64,7 @@ class MarginalRV(OpFromGraph, MeasurableOp):
         The Deterministics that depend on effects, and the random variables that do so and that
         no data depend on; parents first.
     order : tuple of str
-        Names of all free variables and Deterministics of the model, as its user wrote it.
+        Names of the variables of the model, as its user ordered them.
     initial_values : dict, optional
         Of effects and dependents that were given one, by name.
     """

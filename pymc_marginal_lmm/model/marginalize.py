@@ -22,15 +22,25 @@ from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
-from pymc_marginal_lmm.model.order import keep_order
+from pymc_marginal_lmm.model.order import keep_order, order_of
+from pymc_marginal_lmm.model.restore import marginal_ops
+from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
 __all__ = ["marginalize", "marginalize_fgraph", "read"]
 
 type Names = str | Variable | Sequence[str | Variable]
 
 
-def resolve_names(model: Model, rvs: Names | None) -> list[str] | None:
+def resolve_names(model: Model, rvs: Names | None, plain: Model) -> list[str] | None:
     """Turn names or variables into names of free variables.
+
+    Parameters
+    ----------
+    model : Model
+        To which variables belong.
+    rvs : str, Variable, or sequence of them, optional
+    plain : Model
+        To which names belong: ``model``, or what it was made from.
 
     Raises
     ------
@@ -41,11 +51,12 @@ def resolve_names(model: Model, rvs: Names | None) -> list[str] | None:
         return None
     rvs = [rvs] if isinstance(rvs, str | Variable) else list(rvs)
     names = [rv if isinstance(rv, str) else rv.name for rv in rvs]
-    free = [rv.name for rv in model.free_RVs]
+    free = [rv.name for rv in plain.free_RVs]
     for name, rv in zip(names, rvs, strict=True):
-        if name in free and (isinstance(rv, str) or rv is model[name]):
+        own = isinstance(rv, str) or (name in model.named_vars and rv is model[name])
+        if name in free and own:
             continue
-        if name not in model.named_vars:
+        if name not in plain.named_vars:
             reason = "the model has no variable of that name"
         elif name in free:
             reason = "the variable belongs to another model"
@@ -58,17 +69,24 @@ def resolve_names(model: Model, rvs: Names | None) -> list[str] | None:
 def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, Reading]:
     """Read a model, frozen as far as its structure depends on data and dims.
 
+    A marginal model is read as the plain model it stands for: effects are integrated out jointly,
+    those that are integrated out already together with new ones.
+
     Returns
     -------
-    frozen : Model
-        A copy of the model in which dims and the data that serve as indices are constants.
+    plain : Model
+        The model, with all its effects.
     fgraph : FunctionGraph
-        The graph of ``frozen``.
+        A copy of its graph, in which dims and the data that serve as indices are constants.
     reading : Reading
         Over the variables of ``fgraph``.
     """
-    names = resolve_names(model, rvs)
-    if not model.observed_RVs:
+    plain = unmarginalize(model) if (done := marginal_ops(model)) else model
+    names = resolve_names(model, rvs, plain)
+    if names is not None:
+        before = [effect.name for op in done for effect in op.structure.effects]
+        names = list(dict.fromkeys([*before, *names]))
+    if not plain.observed_RVs:
         raise NotMarginalizable(
             names[0] if names else "all effects",
             "the model has no likelihood",
@@ -76,15 +94,15 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
         )
     data: list[str] = []
     while True:
-        frozen = freeze_dims_and_data(model, data=data)
+        frozen = freeze_dims_and_data(plain, data=data)
         with without_initial_values(frozen):
             fgraph, memo = fgraph_from_model(frozen)
         candidates = None if names is None else [memo[frozen[name]] for name in names]
-        order = [memo[frozen[rv.name]] for rv in model.free_RVs]
+        order = [memo[frozen[rv.name]] for rv in plain.free_RVs]
         reading = read_model(ModelGraph(fgraph, order), candidates)
         reading.frozen = tuple(data)
         if not reading.structural:
-            return frozen, fgraph, reading
+            return plain, fgraph, reading
         data += list(reading.structural)
 
 
@@ -136,7 +154,7 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading, model: Model) ->
         [*outputs, *updates.values()],
         structure=reading.model.with_symbols([None] * len(symbols)),
         dependents=tuple(_dependent(variable) for variable in dependent),
-        order=tuple(variable.name for variable in model.unobserved_RVs),
+        order=order_of(model),
         initial_values={
             rv.name: value
             for rv, value in model.rvs_to_initial_values.items()
@@ -186,7 +204,8 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     Parameters
     ----------
     model : pymc.Model
-        Any model; it is not changed.
+        Any model; it is not changed. A marginal model is taken further: what is integrated out
+        already is so jointly with what is added.
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out. By default every free variable for which that is possible,
         the coefficients of fixed effects included; :func:`~pymc_marginal_lmm.explain` lists them.
@@ -225,7 +244,7 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     >>> [rv.name for rv in mlmm.marginalize(model).free_RVs]
     ['tau']
     """
-    frozen, fgraph, reading = read(model, rvs_to_marginalize)
+    plain, fgraph, reading = read(model, rvs_to_marginalize)
     if rvs_to_marginalize is not None and reading.refusals:
         raise next(iter(reading.refusals.values()))
     if reading.model is None:
@@ -237,8 +256,8 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
                 stacklevel=2,
             )
         return model
-    marginalize_fgraph(fgraph, reading, model)
+    marginalize_fgraph(fgraph, reading, plain)
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)
-    keep_initial_values(frozen, marginal)
-    keep_order(marginal, [variable.name for variable in model.unobserved_RVs])
+    keep_initial_values(plain, marginal)
+    keep_order(marginal, order_of(plain))
     return marginal

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from pymc.model.core import Model
 from pytensor.graph.basic import Variable
 
-__all__ = ["keep_order"]
+__all__ = ["keep_order", "order_of"]
+
+KINDS = ("free_RVs", "deterministics", "observed_RVs", "potentials", "data_vars")
+
+
+def order_of(model: Model) -> tuple[str, ...]:
+    """Return the names of a model's variables, kind by kind, in their order."""
+    return tuple(variable.name for kind in KINDS for variable in getattr(model, kind))
 
 
 def keep_order(model: Model, names: Sequence[str]) -> None:
-    """Order the free variables and Deterministics of a model, new ones last.
+    """Put the variables of a model, kind by kind, into the order of ``names``; others last.
 
     Samplers report them in this order, so that results can be laid side by side.
     """
@@ -20,7 +27,7 @@ def keep_order(model: Model, names: Sequence[str]) -> None:
     def order(variable: Variable) -> int:
         return place.get(variable.name, len(place))
 
-    model.free_RVs.sort(key=order)
-    model.deterministics.sort(key=order)
+    for kind in KINDS:
+        getattr(model, kind).sort(key=order)
     # Conversions to graphs start from this one.
     model.rvs_to_values = dict(sorted(model.rvs_to_values.items(), key=lambda kv: order(kv[0])))

@@ -39,9 +39,10 @@ __all__ = [
 
 
 def marginal_ops(model: Model) -> list[MarginalRV]:
-    """Return the Ops of a model's integrated effects."""
+    """Return the Ops of a model's integrated effects, but not of those that are given back."""
     nodes = dict.fromkeys(rv.owner for rv in model.observed_RVs)
-    return [node.op for node in nodes if node and isinstance(node.op, MarginalRV)]
+    ops = [node.op for node in nodes if node and isinstance(node.op, MarginalRV)]
+    return [op for op in ops if not any(name in model.named_vars for name in op.given_back)]
 
 
 def recoverable(model: Model) -> list[str]:
