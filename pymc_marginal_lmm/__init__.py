@@ -11,6 +11,7 @@ from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.explain import Explanation, explain
 from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.marginalize import marginalize
+from pymc_marginal_lmm.model.noncenter import noncenter
 from pymc_marginal_lmm.model.recover import recover
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
@@ -24,6 +25,7 @@ __all__ = [
     "conditional",
     "explain",
     "marginalize",
+    "noncenter",
     "recover",
     "unmarginalize",
 ]

@@ -90,6 +90,7 @@ def test_public_names() -> None:
         "conditional",
         "explain",
         "marginalize",
+        "noncenter",
         "recover",
         "unmarginalize",
     ]
@@ -101,6 +102,7 @@ def test_public_names() -> None:
     [
         ("marginalize", "(model, rvs_to_marginalize=None)"),
         ("conditional", "(model, rvs=None)"),
+        ("noncenter", "(model, rvs)"),
         ("unmarginalize", "(model)"),
         ("explain", "(model, rvs=None)"),
         (
