@@ -69,6 +69,8 @@ class MarginalRV(OpFromGraph, MeasurableOp):
         Of effects and dependents that were given one, by name.
     """
 
+    _print_name = ("Marginal", r"\operatorname{Marginal}")
+
     def __init__(
         self,
         inputs: list[Variable],

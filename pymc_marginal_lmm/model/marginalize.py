@@ -20,6 +20,7 @@ from pytensor.graph.traversal import ancestors, io_toposort
 
 from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
 from pymc_marginal_lmm.errors import NotMarginalizable
+from pymc_marginal_lmm.model.data import StructuralData, fix_dims, guard_data
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
 from pymc_marginal_lmm.model.order import keep_order, order_of
@@ -92,6 +93,7 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
             "the model has no likelihood",
             "Give a variable observed data (observed=...) before marginalizing.",
         )
+    constants = [v.name for v in plain.data_vars if isinstance(v, StructuralData)]
     data: list[str] = []
     while True:
         frozen = freeze_dims_and_data(plain, data=data)
@@ -100,7 +102,7 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
         candidates = None if names is None else [memo[frozen[name]] for name in names]
         order = [memo[frozen[rv.name]] for rv in plain.free_RVs]
         reading = read_model(ModelGraph(fgraph, order), candidates)
-        reading.frozen = tuple(data)
+        reading.frozen = (*constants, *data)
         if not reading.structural:
             return plain, fgraph, reading
         data += list(reading.structural)
@@ -213,8 +215,8 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     Returns
     -------
     pymc.Model
-        A new model. Dims, and ``pm.Data`` that serve as indices, are constants in it; other
-        ``pm.Data`` can be changed by :func:`pymc.set_data` as long as their shape stays.
+        A new model. Dims, and ``pm.Data`` that serve as indices, are constants in it (setting
+        them raises); other ``pm.Data`` can be set by :func:`pymc.set_data`, with shapes kept.
         Deterministics that depend on the effects come back with :func:`recover`.
 
     Raises
@@ -257,6 +259,8 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
             )
         return model
     marginalize_fgraph(fgraph, reading, plain)
+    guard_data(fgraph, reading.frozen)
+    fix_dims(fgraph, plain)
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)
     keep_initial_values(plain, marginal)
     keep_order(marginal, order_of(plain))
