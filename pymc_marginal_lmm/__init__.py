@@ -13,6 +13,7 @@ from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.marginalize import marginalize
 from pymc_marginal_lmm.model.noncenter import noncenter
 from pymc_marginal_lmm.model.recover import recover
+from pymc_marginal_lmm.model.sample import sample
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
 import_module("pymc_marginal_lmm.dispatch.numba")
@@ -27,6 +28,7 @@ __all__ = [
     "marginalize",
     "noncenter",
     "recover",
+    "sample",
     "unmarginalize",
 ]
 

@@ -92,6 +92,7 @@ def test_public_names() -> None:
         "marginalize",
         "noncenter",
         "recover",
+        "sample",
         "unmarginalize",
     ]
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mlmm.__version__)
@@ -103,6 +104,10 @@ def test_public_names() -> None:
         ("marginalize", "(model, rvs_to_marginalize=None)"),
         ("conditional", "(model, rvs=None)"),
         ("noncenter", "(model, rvs)"),
+        (
+            "sample",
+            "(model=None, *, rvs_to_marginalize=None, random_seed=None, **kwargs)",
+        ),
         ("unmarginalize", "(model)"),
         ("explain", "(model, rvs=None)"),
         (
@@ -144,6 +149,9 @@ def test_public_objects_are_documented(name: str) -> None:
     summary = documentation.split("\n\n")[0]
     assert summary.endswith(".")
     for parameter in inspect.signature(value).parameters:
+        if parameter == "kwargs":
+            assert "\n**kwargs\n" in documentation
+            continue
         # numpydoc: "name : type", or several names before the colon.
         assert re.search(rf"^(\w+, )*{parameter}(, \w+)* :", documentation, re.MULTILINE), parameter
 

@@ -27,7 +27,7 @@ from pymc_marginal_lmm.model.order import keep_order, order_of
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
-__all__ = ["marginalize", "marginalize_fgraph", "read"]
+__all__ = ["Names", "marginalize", "marginalize_fgraph", "marginalized", "read"]
 
 type Names = str | Variable | Sequence[str | Variable]
 
@@ -246,22 +246,28 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     >>> [rv.name for rv in mlmm.marginalize(model).free_RVs]
     ['tau']
     """
-    plain, fgraph, reading = read(model, rvs_to_marginalize)
-    if rvs_to_marginalize is not None and reading.refusals:
+    marginal, _ = marginalized(model, rvs_to_marginalize)
+    if marginal is None and rvs_to_marginalize is None:
+        warnings.warn(
+            "No variable of this model can be integrated out; the model is returned as it was. "
+            "explain(model) gives the reason for each variable.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return marginal or model
+
+
+def marginalized(model: Model, rvs: Names | None) -> tuple[Model | None, Reading]:
+    """Return the marginal model, or None if nothing can be integrated out, and what was read."""
+    plain, fgraph, reading = read(model, rvs)
+    if rvs is not None and reading.refusals:
         raise next(iter(reading.refusals.values()))
     if reading.model is None:
-        if rvs_to_marginalize is None:
-            warnings.warn(
-                "No variable of this model can be integrated out; the model is returned as it "
-                "was. explain(model) gives the reason for each variable.",
-                UserWarning,
-                stacklevel=2,
-            )
-        return model
+        return None, reading
     marginalize_fgraph(fgraph, reading, plain)
     guard_data(fgraph, reading.frozen)
     fix_dims(fgraph, plain)
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)
     keep_initial_values(plain, marginal)
     keep_order(marginal, order_of(plain))
-    return marginal
+    return marginal, reading
