@@ -63,7 +63,8 @@ def recover(
     Raises
     ------
     ValueError
-        The model has no integrated effects, or ``idata`` lacks a parameter of the model.
+        The model has no integrated effects, ``idata`` lacks a parameter of the model, or has
+        other variables with other coords of the same dims.
     numpy.linalg.LinAlgError
         A draw's posterior precision is not positive definite; the message names the draw.
     """
@@ -108,8 +109,25 @@ def recover(
     dataset = _as_dataset(results, full, posterior)
     if not extend_inferencedata:
         return dataset
-    idata["posterior"] = posterior.to_dataset().assign(dataset.data_vars)
+    idata["posterior"] = _merged(posterior.to_dataset(), dataset)
     return idata
+
+
+def _merged(posterior: Dataset, recovered: Dataset) -> Dataset:
+    """Put recovered draws in the place of earlier ones, whose dims may have been shorter."""
+    kept = posterior.drop_vars([name for name in recovered.data_vars if name in posterior])
+    for dim, index in recovered.indexes.items():
+        if dim not in kept.indexes or kept.indexes[dim].equals(index):
+            continue
+        # Merging would silently drop new levels.
+        if users := [str(name) for name, draws in kept.data_vars.items() if dim in draws.dims]:
+            raise ValueError(
+                f"The posterior has {', '.join(map(repr, users))} with other coords of '{dim}' "
+                "than this model. Recover them too, remove them, or pass "
+                "extend_inferencedata=False."
+            )
+        kept = kept.drop_vars(str(dim))
+    return kept.assign(recovered.data_vars)
 
 
 def _draws(function: Any, parameters: Sequence, posterior: Any) -> Iterator[tuple]:
