@@ -50,8 +50,8 @@ def is_gaussian(rv: Variable) -> bool:
     return isinstance(op, NormalRV | MvNormalRV | ZeroSumNormalRV | FlatRV)
 
 
-def read_prior(rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
-    """Read the prior of a Gaussian random variable of a known shape."""
+def read_prior(rv: Variable, shape: tuple[int, ...] = ()) -> GaussianPrior:
+    """Read the prior of a Gaussian random variable; of a zero-sum one the shape matters."""
     node = rv.owner
     match node.op if node else None:
         case NormalRV():

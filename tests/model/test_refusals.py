@@ -218,13 +218,6 @@ def _minibatch() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y, total_size=1000)
 
 
-@refused("u", "missing|y_unobserved", "leave", others=())
-def _missing_responses() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pm.exceptions.ImputationWarning)
-        pm.Normal("y", intercept() + effects()[g], sigma(), observed=bad(y, np.nan))
-
-
 @refused("u", "enters no likelihood", "Remove it, or leave it sampled")
 def _unused() -> None:
     effects()
@@ -259,24 +252,18 @@ def _in_the_scale_of_an_effect() -> None:
 # --- The prior --------------------------------------------------------------------------------
 
 
-@refused("u", "prior is StudentT", "Only Normal, MvNormal and Flat")
+@refused("u", "prior is StudentT", "Only Normal, MvNormal, ZeroSumNormal and Flat")
 def _student_prior() -> None:
     u = pm.StudentT("u", nu=3, sigma=pm.HalfNormal("tau"), shape=4)
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
-@refused("tau", "prior is HalfNormal", "Only Normal, MvNormal and Flat", others=("a", "u"))
+@refused("tau", "prior is HalfNormal", "Only Normal, MvNormal, ZeroSumNormal and Flat", others=("a", "u"))
 def _standard_deviation() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y)
 
 
-@refused("u", "prior is ZeroSumNormal", "Only Normal, MvNormal and Flat")
-def _zero_sum_prior() -> None:
-    u = pm.ZeroSumNormal("u", pm.HalfNormal("tau"), shape=4)
-    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
-
-
-@refused("u", "prior is Truncated", "Only Normal, MvNormal and Flat")
+@refused("u", "prior is Truncated", "Only Normal, MvNormal, ZeroSumNormal and Flat")
 def _truncated_prior() -> None:
     u = pm.Truncated("u", pm.Normal.dist(0.0, 1.0), lower=0.0, upper=None, shape=4)
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
