@@ -30,6 +30,7 @@ from pytensor.tensor.subtensor import (
 )
 from pytensor.tensor.type import TensorType
 
+from pymc_marginal_lmm.analysis.sparse_rules import SPARSE_DOTS, sparse_dot
 from pymc_marginal_lmm.analysis.terms import DISCRETE, NOTHING, Linear, Refusal, Terms, sum_linear
 from pymc_marginal_lmm.structure import Array
 from pymc_marginal_lmm.values import Values
@@ -267,6 +268,7 @@ _BY_OP: list[tuple[tuple[type, ...], Rule]] = [
     ((SpecifyShape, TensorFromScalar, ScalarFromTensor, ModelVar), _pass_through),
     ((Sum,), _sum_axes),
     ((Dot,), _matmul),
+    (SPARSE_DOTS, sparse_dot),
     ((OpFromGraph,), _inline),
 ]
 
