@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pytensor.tensor as pt
 from pymc.distributions.continuous import FlatRV
 from pytensor.graph.basic import Variable
-from pytensor.scalar.basic import Second
+from pytensor.scalar.basic import Clip, Second
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
@@ -30,7 +30,10 @@ class GaussianPrior(NamedTuple):
 
 def distribution_name(rv: Variable) -> str:
     """Name the distribution of a random variable as PyMC users know it."""
-    name = type(rv.owner.op if rv.owner else rv).__name__
+    op = rv.owner.op if rv.owner else None
+    if isinstance(op, Elemwise) and isinstance(op.scalar_op, Clip):
+        return "Censored"  # as pymc.dims writes it
+    name = type(op or rv).__name__
     return name.removeprefix("_").removesuffix("RV")
 
 

@@ -17,6 +17,7 @@ from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
+from pymc_marginal_lmm.model.xtensors import without_xtensors
 
 __all__ = ["marginalize", "marginalize_fgraph", "read"]
 
@@ -68,6 +69,7 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
             "the model has no likelihood",
             "Give a variable observed data (observed=...) before marginalizing.",
         )
+    model = without_xtensors(model)
     data: list[str] = []
     while True:
         frozen = freeze_dims_and_data(model, data=data)
