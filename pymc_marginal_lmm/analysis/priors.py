@@ -33,8 +33,10 @@ def distribution_name(rv: Variable) -> str:
     op = rv.owner.op if rv.owner else None
     if isinstance(op, Elemwise) and isinstance(op.scalar_op, Clip):
         return "Censored"  # as pymc.dims writes it
-    name = type(op or rv).__name__
-    return name.removeprefix("_").removesuffix("RV")
+    printed = getattr(op, "_print_name", None) or (type(op or rv).__name__,)
+    name = printed[0].removesuffix(f"_{rv.name}")  # CustomDist_y
+    name = {"MultivariateNormal": "MvNormal"}.get(name, name)
+    return name.removeprefix("_").removesuffix("RV").removesuffix("RandomVariable")
 
 
 def read_prior(rv: Variable) -> GaussianPrior | None:

@@ -33,6 +33,7 @@ from pymc_marginal_lmm.analysis.priors import (
     distribution_name,
     read_prior,
 )
+from pymc_marginal_lmm.analysis.remedies import likelihood_remedy
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
@@ -259,8 +260,7 @@ def _check_other_uses(
             raise Refusal(
                 effects,
                 f"the likelihood of '{response.name}' is {distribution_name(rv)}",
-                "Only Normal and LogNormal likelihoods without missing values integrate exactly; "
-                "leave the variable sampled.",
+                likelihood_remedy(distribution_name(rv)),
             )
         _, sigma = _mean_and_sigma(graph, response)
         if in_sigma := entering([sigma]):
