@@ -17,6 +17,7 @@ from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
+from pymc_marginal_lmm.model.shared import freeze_unnamed_data
 from pymc_marginal_lmm.model.xtensors import without_xtensors
 
 __all__ = ["marginalize", "marginalize_fgraph", "read"]
@@ -75,6 +76,7 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
         frozen = freeze_dims_and_data(model, data=data)
         with without_initial_values(frozen):
             fgraph, memo = fgraph_from_model(frozen)
+        freeze_unnamed_data(fgraph)
         candidates = None if names is None else [memo[frozen[name]] for name in names]
         order = [memo[frozen[rv.name]] for rv in model.free_RVs]
         reading = read_model(ModelGraph(fgraph, order), candidates)
