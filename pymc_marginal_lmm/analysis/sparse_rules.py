@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NoReturn, Protocol
 
 import numpy as np
 from pytensor.graph.basic import Apply, Constant, Variable
@@ -11,13 +11,23 @@ from pytensor.sparse.type import SparseTensorType
 from scipy.sparse import csr_matrix
 
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear
-
-if TYPE_CHECKING:
-    from pymc_marginal_lmm.analysis.rules import Reader
+from pymc_marginal_lmm.values import Values
 
 __all__ = ["SPARSE_DOTS", "sparse_dot"]
 
 SPARSE_DOTS = (Dot, StructuredDot)
+
+
+class Reader(Protocol):
+    """What this rule needs of the reader that applies it."""
+
+    values: Values
+
+    def shape(self, variable: Variable) -> tuple[int, ...]:
+        """Return the shape of a tensor."""
+
+    def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
+        """Refuse all effects that enter a node."""
 
 
 def sparse_dot(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
