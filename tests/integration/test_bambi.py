@@ -334,6 +334,8 @@ def test_fit() -> None:
         assert found.dims == expected.dims
         for dim in expected.dims:
             assert (found[dim] == expected[dim]).all()
+    model.compute_log_likelihood(idata)  # by row, unlike that of the marginal model
+    assert idata["log_likelihood"]["y"].shape == (2, 30, 40)
     check_new_data(model, idata)
 
 

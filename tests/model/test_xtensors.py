@@ -167,6 +167,33 @@ def _joined_and_sliced() -> None:
 
 
 @integrates("u")
+def _masked_by_data() -> None:
+    mask = pmd.Data("mask", x > 0, dims="obs")
+    observe(pmd.math.where(mask, effects().isel(group=xt(g, "obs")), 0.0))
+
+
+@integrates("u")
+def _centered_at_their_mean() -> None:
+    u = effects()
+    observe((u - u.mean("group")).isel(group=xt(g, "obs")))
+
+
+@integrates("u")
+def _first_level_as_reference() -> None:
+    observe(effects().isel(group=0).set(0.0).isel(group=xt(g, "obs")))
+
+
+@integrates("u")
+def _indicator_matrix() -> None:
+    observe(pmd.dot(xt(np.eye(groups)[g], "obs", "group"), effects()))
+
+
+@integrates("u")
+def _product_of_two_effects() -> None:
+    observe(effects().isel(group=xt(g, "obs")) * effects("v", "item").isel(item=xt(h, "obs")))
+
+
+@integrates("u")
 def _parameters_with_transforms() -> None:
     zero = pmd.ZeroSumNormal("zero", core_dims="item")
     share = pmd.Dirichlet("share", xt(np.ones(items), "item"), core_dims="item", dims="item")
