@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pymc_marginal_lmm.algebra.data import is_free_of_rows
+from pymc_marginal_lmm.analysis.ordering import operations_and_entries
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.marginalize import Names, read
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
@@ -199,44 +200,41 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
 
 
 def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
-    leading, trailing = model.blocks.leading, model.blocks.trailing
     used = [0] * len(model.effects)
     for factor in model.factors:
         for share in factor.shares:
-            used[share.effect] += share.blocks.size
-    order = [*([] if leading is None else [leading]), *trailing]
+            for effect, blocks in model.blocks_of(share):
+                used[effect] += blocks.size
     return tuple(
         FactorSummary(
             effects=tuple(
-                dict.fromkeys(model.effects[share.effect].name for share in factor.shares)
+                dict.fromkeys(model.effects[e].name for s in factor.shares for e in s.effects)
             ),
             n_levels=factor.n_levels,
-            n_effects=factor.n_effects,
+            n_effects=factor.n_effects - factor.padding,
             unused=max(
-                model.effects[s.effect].size // model.effects[s.effect].width - used[s.effect]
+                model.effects[e].size // model.effects[e].width - used[e]
                 for s in factor.shares
+                for e in s.effects
             ),
-            kind="dense" if i != leading else _leading_kind(factor),
+            kind=_kind(factor) if i in model.blocks.chain else "dense",
             order=place,
         )
-        for place, (i, factor) in enumerate(((i, model.factors[i]) for i in order), start=1)
+        for place, (i, factor) in enumerate(
+            ((i, model.factors[i]) for i in (*model.blocks.chain, *model.blocks.trailing)), start=1
+        )
     )
 
 
-def _leading_kind(factor: GroupingFactor) -> str:
+def _kind(factor: GroupingFactor) -> str:
     return "diagonal" if factor.n_effects == 1 else "block diagonal"
 
 
 def _cost(model: MixedModel, free_of_rows: bool) -> tuple[int, int]:
-    """Operations and bytes of one gradient: Cholesky, Schur complement, selected inverse."""
-    M, S = 0, 1
-    if model.blocks.leading is not None:
-        factor = model.factors[model.blocks.leading]
-        M, S = factor.n_levels, factor.n_effects
-    q = sum(model.factors[i].size for i in model.blocks.trailing)
+    """Operations and bytes of one gradient."""
+    operations, entries = operations_and_entries(model.factors, model.blocks)
+    memory = BYTES * entries
     width = sum(factor.n_memberships * factor.n_effects for factor in model.factors)
-    operations = 2 * M * S**3 + 4 * M * S * q**2 + 2 * q**3
-    memory = BYTES * (4 * M * S * (S + q) + 4 * q**2)
     if not free_of_rows:
         operations += 4 * model.n_rows * width
         memory += BYTES * model.n_rows * (width + 4)

@@ -5,8 +5,9 @@ Symbols are those of lme4 and MixedModels.jl::
     y | u ~ Normal(b + Σ_l Z_l Λ_l u_l, W⁻¹)          u ~ Normal(0, P0⁻¹),  P0 = I (0: flat)
 
 ``n`` rows (the observations of all responses, one below the other); grouping factor ``l`` has
-``M_l`` levels and ``S_l`` effects per level. ``Z`` holds what multiplies the effects in the
-predictor, ``Λ`` (the scales) what multiplies them in the prior; they meet only in the algebra.
+``M_l`` levels and ``S_l`` effects per level. ``Z`` holds the numbers that multiply the effects in
+the predictor, ``Λ`` the parameters that do, in the prior (scales) and in the predictor (loadings);
+they meet only in the algebra.
 
 Symbolic members (offsets, scales, ...) are PyTensor variables. :meth:`MixedModel.symbols` and
 :meth:`MixedModel.with_symbols` take them out and put others in, which is how the same model is
@@ -26,6 +27,7 @@ __all__ = [
     "Array",
     "BlockStructure",
     "GroupingFactor",
+    "Loadings",
     "MixedModel",
     "RandomEffects",
     "Response",
@@ -108,19 +110,37 @@ class Response:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of one variable that belongs to a grouping factor.
+    """The part of some variables that belongs to a grouping factor.
 
     Parameters
     ----------
-    effect : int
-        Position of the variable in :attr:`MixedModel.effects`.
+    effects : tuple of int
+        Positions of the variables in :attr:`MixedModel.effects`; all have the same width. There
+        are several if each holds some of the levels (a list of scalars, say).
     blocks : array of int, (M, B)
-        Which blocks of the variable (``elements // width``) belong to level ``0 … M-1``. Each
-        level has ``B·width`` of its effects from here.
+        Which blocks (``elements // width``, counted through all of the variables) belong to level
+        ``0 … M-1``. Each level has ``B·width`` of its effects from here.
     """
 
-    effect: int
+    effects: tuple[int, ...]
     blocks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Loadings:
+    """Parameters that multiply effects in the predictor, level by level: ``Z v`` is ``Z (K v)``.
+
+    Parameters
+    ----------
+    rows, columns : array of int, (E,)
+        Where the entries of ``K`` that can be non-zero are; entries at the same place add up.
+    entries : Variable, (M or 1, E)
+        Their values.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    entries: Variable
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,11 @@ class GroupingFactor:
         Level of each row, per membership.
     coefficients : array or Variable, (n, K, S)
         The non-zero entries of ``Z``.
+    loadings : Loadings or None
+        None: column ``s`` of ``Z`` belongs to effect ``s`` of the level.
+    padding : int
+        How many of the ``S`` effects, the last ones, are not there: they make room for columns of
+        ``Z`` where these are more than the effects, and their ``Λ`` is zero.
     """
 
     shares: tuple[Share, ...]
@@ -149,6 +174,8 @@ class GroupingFactor:
     n_effects: int
     codes: np.ndarray
     coefficients: Array
+    loadings: Loadings | None = None
+    padding: int = 0
 
     @property
     def size(self) -> int:
@@ -165,19 +192,28 @@ class GroupingFactor:
 class BlockStructure:
     """The order of elimination, decided from the index arrays alone.
 
-    The leading factor is block diagonal in ``F`` and goes first, level by level; all other
-    effects form the dense Schur complement.
+    The factors of the chain are block diagonal in ``F`` and go first, level by level; each is
+    nested in the next, whose levels are its *parents*, so that eliminating it leaves the next
+    block diagonal. All other effects form the dense Schur complement.
 
     Parameters
     ----------
-    leading : int or None
-        Position of the leading factor in :attr:`MixedModel.factors`.
+    chain : tuple of int
+        Positions of these factors in :attr:`MixedModel.factors`; empty if there is none.
+    parents : tuple of array of int, (M,)
+        For each factor of the chain but the last, the level of the next that each level is in.
     trailing : tuple of int
         The other factors, in the order of their columns in the dense block.
     """
 
-    leading: int | None
+    chain: tuple[int, ...]
+    parents: tuple[np.ndarray, ...]
     trailing: tuple[int, ...]
+
+    @property
+    def leading(self) -> int | None:
+        """The factor that is eliminated first."""
+        return self.chain[0] if self.chain else None
 
 
 @dataclass(frozen=True)
@@ -194,6 +230,19 @@ class MixedModel:
         """``n``, over all responses."""
         return sum(response.size for response in self.responses)
 
+    def blocks_of(self, share: Share) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the variables of a share, each with those of its blocks that have data."""
+        start = 0
+        for effect in share.effects:
+            stop = start + self.effects[effect].size // self.effects[effect].width
+            own = share.blocks[(share.blocks >= start) & (share.blocks < stop)]
+            yield effect, own - start
+            start = stop
+
+    def width(self, share: Share) -> int:
+        """Return the block length of the variables of a share."""
+        return self.effects[share.effects[0]].width
+
     def _symbol_slots(self) -> Iterator[tuple[str, int, str]]:
         for i in range(len(self.effects)):
             yield from (("effects", i, "scale"), ("effects", i, "mean"))
@@ -202,10 +251,13 @@ class MixedModel:
         for i, factor in enumerate(self.factors):
             if not isinstance(factor.coefficients, np.ndarray):
                 yield "factors", i, "coefficients"
+            if factor.loadings is not None:
+                yield "factors", i, "loadings"
 
     def symbols(self) -> list[Variable]:
         """Return the PyTensor variables of the model, in a fixed order."""
-        return [getattr(getattr(self, part)[i], field) for part, i, field in self._symbol_slots()]
+        found = [getattr(getattr(self, part)[i], field) for part, i, field in self._symbol_slots()]
+        return [part.entries if isinstance(part, Loadings) else part for part in found]
 
     def with_symbols(self, symbols: Sequence[Variable]) -> MixedModel:
         """Return the same model over other variables, given in the order of :meth:`symbols`."""
@@ -213,6 +265,8 @@ class MixedModel:
             part: list(getattr(self, part)) for part in ("effects", "responses", "factors")
         }
         for (part, i, field), symbol in zip(self._symbol_slots(), symbols, strict=True):
-            parts[part][i] = replace(parts[part][i], **{field: symbol})
+            old = getattr(parts[part][i], field)
+            new = replace(old, entries=symbol) if isinstance(old, Loadings) else symbol
+            parts[part][i] = replace(parts[part][i], **{field: new})
         effects, responses, factors = map(tuple, parts.values())
         return MixedModel(effects, responses, factors, self.blocks)

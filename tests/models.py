@@ -888,3 +888,41 @@ def nonlinear_coefficient() -> None:
     log_rate = pm.Normal("log_rate", 0.0, 0.5)
     u = pm.Normal("u", 0.0, tau, shape=5)
     pm.Normal("y", u[g] * pt.exp(-pt.exp(log_rate) * data.x**2), sigma, observed=data.y)
+
+
+# --- Nested factors -------------------------------------------------------------------------------
+
+
+@canonical("school", "class_", "student", tags=("hierarchical", "nested"))
+def three_levels() -> None:
+    data = Rows(n=40)
+    student_of = data.index(12)
+    class_of, school_of = np.arange(12) // 2, np.array([0, 0, 1, 1, 1, 2])
+    sigma, tau_school, tau_class, tau_student = scales(
+        "sigma", "tau_school", "tau_class", "tau_student"
+    )
+    school = pm.Normal("school", 1.0, tau_school, shape=3)
+    class_ = pm.Normal("class_", school[school_of], tau_class)
+    student = pm.Normal("student", class_[class_of], tau_student)
+    pm.Normal("y", student[student_of], sigma, observed=data.y)
+
+
+@canonical("beta", "school", "class_", "student", "item", tags=("crossed", "nested"))
+def nested_slopes_and_items() -> None:
+    # Nested in the data, correlated slopes in between, items across, two likelihoods.
+    data = Rows(n=48)
+    student, item = data.index(12), data.index(4)
+    class_of, school_of = np.arange(12) // 2, np.array([0, 0, 1, 1, 1, 2])
+    sigma, tau, omega, kappa = scales("sigma", "tau", "omega", "kappa")
+    lam = pm.HalfNormal("lam", 1.0)
+    beta = pm.Normal("beta", 0.0, 2.0, shape=2)
+    school = pm.Normal("school", 0.0, tau, shape=3)
+    class_ = pm.MvNormal("class_", np.zeros(2), chol=lkj("chol", 2), shape=(6, 2))
+    student_ = pm.Normal("student", 0.0, omega, shape=12)
+    items = pm.Normal("item", 0.0, kappa, shape=4)
+    c = class_of[student]
+    mu = beta[0] + beta[1] * data.x + school[school_of[c]] + class_[c, 0] + class_[c, 1] * data.x
+    mu = mu + lam * student_[student] + items[item]
+    y = data.y
+    pm.Normal("first", mu[:30], sigma, observed=y[:30])
+    pm.Normal("second", mu[30:], sigma, observed=y[30:])

@@ -16,7 +16,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
 from pymc_marginal_lmm.algebra.density import LOG_2PI
-from pymc_marginal_lmm.algebra.posterior import Posterior, by_factor, posterior
+from pymc_marginal_lmm.algebra.posterior import Posterior, by_factor, concatenated, posterior
 from pymc_marginal_lmm.algebra.scales import effect_scale
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Share
 
@@ -24,20 +24,45 @@ __all__ = ["draw", "log_conditional"]
 
 
 def _shares(model: MixedModel) -> Iterator[tuple[int, Share, slice]]:
-    """Yield each variable's part of each factor and its place among the factor's effects."""
+    """Yield the parts of each factor and their places among the factor's effects."""
     for i, factor in enumerate(model.factors):
         start = 0
         for share in factor.shares:
-            size = share.blocks.shape[1] * model.effects[share.effect].width
+            size = share.blocks.shape[1] * model.width(share)
             yield i, share, slice(start, start + size)
             start += size
 
 
-def _by_level(blocks: Variable, share: Share) -> Variable:
-    """Put blocks ``(n, width)`` of a variable side by side for each level, ``(M, B·width)``."""
-    chosen = blocks[share.blocks.reshape(-1)]
-    size = share.blocks.shape[1] * blocks.type.shape[1]
-    return pt.reshape(chosen, (share.blocks.shape[0], size))
+def _by_factor(model: MixedModel, blocks: Sequence[Variable]) -> list[Variable]:
+    """Sort blocks ``(n, width)`` per variable by factors and levels, ``(M, S)``; padding is 0."""
+    parts: list[list[Variable]] = [[] for _ in model.factors]
+    for i, share, slots in _shares(model):
+        own = [blocks[effect] for effect in share.effects]
+        together = own[0] if len(own) == 1 else pt.concatenate(own)
+        shape = (share.blocks.shape[0], slots.stop - slots.start)
+        parts[i].append(pt.reshape(together[share.blocks.reshape(-1)], shape))
+    for factor, part in zip(model.factors, parts, strict=True):
+        if factor.padding:
+            part.append(pt.zeros((factor.n_levels, factor.padding), dtype=config.floatX))
+    return [pt.concatenate(part, axis=1) for part in parts]
+
+
+def _by_variable(
+    model: MixedModel, levels: Sequence[Variable], blocks: Sequence[Variable]
+) -> list[Variable]:
+    """Write ``(M, S)`` per factor into the blocks of the variables; the inverse of the above."""
+    written = list(blocks)
+    for i, share, slots in _shares(model):
+        own = [written[effect] for effect in share.effects]
+        together = own[0] if len(own) == 1 else pt.concatenate(own)
+        values = levels[i][:, slots].reshape((share.blocks.size, model.width(share)))
+        together = together[share.blocks.reshape(-1)].set(values)
+        start = 0
+        for effect in share.effects:
+            size = model.effects[effect].size // model.effects[effect].width
+            written[effect] = together[start : start + size]
+            start += size
+    return written
 
 
 def draw(
@@ -69,34 +94,28 @@ def draw(
         size = (effect.size // effect.width, effect.width)
         rng, normal = pt.random.normal(0.0, 1.0, size=size, rng=rng, return_next_rng=True)
         u.append(pt.cast(normal, config.floatX))
-    epsilon: list[list[Variable]] = [[] for _ in model.factors]
-    for i, share, _ in _shares(model):
-        epsilon[i].append(_by_level(u[share.effect], share))
-    drawn = _add_noise(model, post, [pt.concatenate(parts, axis=1) for parts in epsilon])
-    for i, share, slots in _shares(model):
-        own = u[share.effect]
-        blocks = drawn[i][:, slots].reshape((share.blocks.size, own.type.shape[1]))
-        u[share.effect] = own[share.blocks.reshape(-1)].set(blocks)
-    return _assemble(model, effects, u), rng
+    drawn = _add_noise(model, post, _by_factor(model, u))
+    return _assemble(model, effects, _by_variable(model, drawn, u)), rng
 
 
 def _add_noise(model: MixedModel, post: Posterior, epsilon: list[Variable]) -> list[Variable]:
     """``û + L⁻ᵀ ε`` per factor; the equations of ``elimination.back_substitute``."""
-    leading, trailing = model.blocks.leading, model.blocks.trailing
-    solution = post.solution
+    elimination = post.elimination
+    solution = elimination.solution
     # Where F overflowed there is no posterior to draw from: recover names such draws.
-    valid = pt.isfinite(solution.log_det)
+    valid = pt.isfinite(elimination.log_det)
     u1, u2 = (pt.where(valid, u, np.nan) for u in (solution.u1, solution.u2))
-    if trailing:
-        e2 = pt.concatenate([epsilon[i].reshape((-1,)) for i in trailing])
+    e2 = concatenated(model, epsilon)
+    if model.blocks.trailing:
         e2 = pt.linalg.solve_triangular(solution.L22.T, e2, lower=False, b_ndim=1)
         u2 = u2 + e2
-    if leading is not None:
-        e1 = epsilon[leading]
-        if trailing:
+    noise = [epsilon[i] for i in model.blocks.chain]
+    if noise:
+        e1 = noise[-1]
+        if model.blocks.trailing:
             e1 = e1 - pt.tensordot(solution.T, e2, axes=1)
         u1 = u1 + (solution.J * e1[:, :, None]).sum(axis=1)
-    return by_factor(model, u1, u2)
+    return by_factor(model, elimination.descend(u1, u2, noise), u2)
 
 
 def _assemble(
@@ -105,7 +124,7 @@ def _assemble(
     """``v = mean + Λ u``; a mean that depends on other effects sees their drawn values."""
     drawn: dict[Variable, Variable] = {}
     for effect, placeholder, own in zip(model.effects, effects, u, strict=True):
-        scale = effect_scale(effect, slice(None))
+        scale = effect_scale(effect)
         deviation = pt.reshape((scale * own[:, None, :]).sum(axis=-1), effect.shape)
         v = pt.cast(_given(effect.mean, drawn) + deviation, effect.dtype)
         drawn[placeholder] = pt.specify_shape(v, effect.shape)
@@ -135,32 +154,25 @@ def log_conditional(
         u, log_det = _standardize(effect, v - _given(effect.mean, given))
         standard.append(u)
         log_scale = log_scale + log_det
-    with_data: list[list[Variable]] = [[] for _ in model.factors]
-    is_free = [np.ones(effect.size // effect.width, dtype=bool) for effect in model.effects]
-    for i, share, _ in _shares(model):
-        with_data[i].append(_by_level(standard[share.effect], share))
-        is_free[share.effect][share.blocks] = False
-    means = by_factor(model, post.solution.u1, post.solution.u2)
-    delta = [
-        pt.concatenate(parts, axis=1) - mean for parts, mean in zip(with_data, means, strict=True)
-    ]
-    leading, trailing = model.blocks.leading, model.blocks.trailing
-    quadratic = pt.constant(0.0, dtype=config.floatX)
-    if trailing:
-        d2 = pt.concatenate([delta[i].reshape((-1,)) for i in trailing])
-        quadratic += d2 @ (post.F22 @ d2)
-    if leading is not None:
-        d1 = delta[leading]
-        quadratic += (d1[:, :, None] * post.F11 * d1[:, None, :]).sum()
-        if trailing:
-            quadratic += 2 * (d1 * pt.tensordot(post.F12, d2, axes=1)).sum()
-    q = sum(factor.size for factor in model.factors)
-    value = 0.5 * (post.solution.log_det - quadratic - q * LOG_2PI) - log_scale
-    for u, free in zip(standard, is_free, strict=True):
+    delta = [u - mean for u, mean in zip(_by_factor(model, standard), post.means, strict=True)]
+    near = [delta[i] for i in model.blocks.chain]
+    quadratic = post.elimination.cliques.quadratic(post.F, near, concatenated(model, delta))
+    q = sum(factor.size - factor.n_levels * factor.padding for factor in model.factors)
+    value = 0.5 * (post.elimination.log_det - quadratic - q * LOG_2PI) - log_scale
+    for u, free in zip(standard, _without_data(model), strict=True):
         if free.any():
             prior = u[np.flatnonzero(free)]
             value = value - 0.5 * ((prior**2).sum() + prior.size * LOG_2PI)
     return value
+
+
+def _without_data(model: MixedModel) -> list[np.ndarray]:
+    """Return for each variable which of its blocks occur in no row."""
+    free = [np.ones(effect.size // effect.width, dtype=bool) for effect in model.effects]
+    for _, share, _ in _shares(model):
+        for effect, blocks in model.blocks_of(share):
+            free[effect][blocks] = False
+    return free
 
 
 def _standardize(effect: RandomEffects, deviation: Variable) -> tuple[Variable, Variable]:
@@ -168,7 +180,7 @@ def _standardize(effect: RandomEffects, deviation: Variable) -> tuple[Variable, 
     n_blocks = effect.size // effect.width
     deviation = pt.reshape(pt.cast(deviation, config.floatX), (n_blocks, effect.width))
     square = (n_blocks, effect.width, effect.width)
-    scale = pt.broadcast_to(effect_scale(effect, slice(None)), square)
+    scale = pt.broadcast_to(effect_scale(effect), square)
     if not effect.correlated:
         scale = scale[:, :, 0]
         return deviation / scale, pt.log(scale).sum()

@@ -24,11 +24,22 @@ __all__ = [
 
 
 class CrossProducts(NamedTuple):
-    """``A = ZᵀWZ`` in blocks: ``A11 (M, S, S)``, ``A12 (M, S, q)``, ``A22 (q, q)``."""
+    """``A = ZᵀWZ`` in blocks.
 
-    A11: Array
-    A12: Array
-    A22: Array
+    Parameters
+    ----------
+    own : tuple of array, (M, S, S)
+        Diagonal blocks of each factor of the chain.
+    right : tuple of array, (M, S, c)
+        What the levels of each have in common with the levels they are in, factor by factor, and
+        then with the dense block.
+    dense : array, (q, q)
+        Of all other factors.
+    """
+
+    own: tuple[Array, ...]
+    right: tuple[Array, ...]
+    dense: Array
 
 
 def is_numeric(*arrays: Array | None) -> bool:
@@ -80,25 +91,25 @@ def _stack(columns: list[Array]) -> Array:
     return np.stack(columns, axis=1) if is_numeric(*columns) else pt.stack(columns, axis=1)
 
 
-def _own_blocks(factor: GroupingFactor, w: Array | None) -> Array:
-    """Return the diagonal blocks ``(M, S, S)`` of ``ZᵀWZ`` for a factor with one membership."""
-    left, right = _weighted(factor.coefficients, w)[:, 0, :], factor.coefficients[:, 0, :]
-    codes = factor.codes[:, 0]
-    slots = range(factor.n_effects)
-    return _stack([_segment_sum(left[:, [s]] * right, codes, factor.n_levels) for s in slots])
+def _nested_blocks(one: GroupingFactor, other: GroupingFactor, w: Array | None) -> Array:
+    """Return ``(M, S, S')``: each level of one factor with the level of another that it is in."""
+    left, right = _weighted(one.coefficients, w)[:, 0, :], other.coefficients[:, 0, :]
+    codes = one.codes[:, 0]
+    slots = range(one.n_effects)
+    return _stack([_segment_sum(left[:, [s]] * right, codes, one.n_levels) for s in slots])
 
 
 def crossproducts(model: MixedModel, w: Array | None) -> CrossProducts:
     """Return ``ZᵀWZ``, with ``W = I`` if ``w`` is None."""
     trailing = [model.factors[i] for i in model.blocks.trailing]
-    q = sum(factor.size for factor in trailing)
+    chain = [model.factors[i] for i in model.blocks.chain]
     numeric = is_numeric(w, *(factor.coefficients for factor in model.factors))
     xp = np if numeric else pt
 
     def pair(one: GroupingFactor, other: GroupingFactor) -> Array:
         return _pair(one, other, w).reshape((one.size, other.size))
 
-    A22: Array = np.zeros((0, 0))
+    dense: Array = np.zeros((0, 0))
     if trailing:
         blocks: dict[tuple[int, int], Array] = {}
         for i, one in enumerate(trailing):
@@ -106,18 +117,16 @@ def crossproducts(model: MixedModel, w: Array | None) -> CrossProducts:
                 blocks[i, j] = pair(one, trailing[j])
                 blocks[j, i] = blocks[i, j].T
         span = range(len(trailing))
-        A22 = xp.concatenate(
+        dense = xp.concatenate(
             [xp.concatenate([blocks[i, j] for j in span], axis=1) for i in span], axis=0
         )
-    if model.blocks.leading is None:
-        return CrossProducts(np.zeros((0, 1, 1)), np.zeros((0, 1, q)), A22)
-    leading = model.factors[model.blocks.leading]
-    shape = (leading.n_levels, leading.n_effects)
-    A12: Array = np.zeros((*shape, 0))
-    if trailing:
-        parts = [pair(leading, other).reshape((*shape, other.size)) for other in trailing]
-        A12 = xp.concatenate(parts, axis=-1)
-    return CrossProducts(_own_blocks(leading, w), A12, A22)
+    right: list[Array] = []
+    for i, one in enumerate(chain):
+        shape = (one.n_levels, one.n_effects)
+        parts = [_nested_blocks(one, above, w) for above in chain[i + 1 :]]
+        parts += [pair(one, other).reshape((*shape, other.size)) for other in trailing]
+        right.append(xp.concatenate(parts, axis=-1) if parts else np.zeros((*shape, 0)))
+    return CrossProducts(tuple(_nested_blocks(one, one, w) for one in chain), tuple(right), dense)
 
 
 def level_sums(model: MixedModel, rows: Array) -> list[Array]:

@@ -183,9 +183,11 @@ def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
         w, row_weights = pt.constant(np.ones((), dtype=config.floatX)), _row_weights(model)
         log_weights = pt.log(row_weights).sum()
         weighted, weighted0 = row_weights * as_float(r), row_weights * as_float(r0)
+    own, right, dense = crossproducts(model, row_weights)
+    A = CrossProducts(tuple(map(as_float, own)), tuple(map(as_float, right)), as_float(dense))
     return DataTerms(
         w=w,
-        A=CrossProducts(*(as_float(part) for part in crossproducts(model, row_weights))),
+        A=A,
         c=[as_float(sums) for sums in level_sums(model, weighted0)],
         s=as_float((weighted0 * r0).sum()),
         v0=_by_factor(model, v0),

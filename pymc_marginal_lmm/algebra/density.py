@@ -8,9 +8,12 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.dist_math import check_parameters
 from pytensor import config
+from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Constant, Variable
 
-from pymc_marginal_lmm.algebra.data import as_float, data_terms
+from pymc_marginal_lmm.algebra.chain import Blocks
+from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
+from pymc_marginal_lmm.algebra.posterior import concatenated, posterior
 from pymc_marginal_lmm.algebra.scales import layout, leading_scale, prior_precision, trailing_scale
 from pymc_marginal_lmm.ops import LogEvidence
 from pymc_marginal_lmm.structure import MixedModel
@@ -30,30 +33,8 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     ys : sequence of Variable
         Value of each response.
     """
-    data = data_terms(model, ys)
-    leading, trailing = model.blocks.leading, model.blocks.trailing
-
-    def first(parts: list) -> Variable:
-        return pt.zeros((0, 1), dtype=config.floatX) if leading is None else parts[leading]
-
-    def rest(parts: list) -> Variable:
-        columns = [parts[i].reshape((-1,)) for i in trailing]
-        return pt.concatenate(columns) if columns else pt.zeros((0,), dtype=config.floatX)
-
-    p1, p2 = prior_precision(model)
-    evidence = LogEvidence(layout(model), data.constant_design)(
-        data.w,
-        leading_scale(model),
-        trailing_scale(model),
-        data.s,
-        first(data.c),
-        rest(data.c),
-        *data.A,
-        first(data.v0),
-        rest(data.v0),
-        as_float(p1),
-        as_float(p2),
-    )[0]
+    nested = len(model.blocks.chain) > 1
+    data, evidence = (_nested_evidence if nested else _evidence)(model, ys)
     n_flat = sum(effect.size for effect in model.effects if effect.flat)
     value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
     value = _checked(model, value)
@@ -62,6 +43,59 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
             y = pt.cast(y, config.floatX)
             value = pt.switch(pt.all(pt.gt(y, 0)), value - pt.log(y).sum(), -np.inf)
     return value
+
+
+def _evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTerms, Variable]:
+    """``−½ (Q + log|F|)`` with one leading factor: one Op."""
+    data = data_terms(model, ys)
+    leading, q = model.blocks.leading, sum(model.factors[i].size for i in model.blocks.trailing)
+    empty = pt.zeros((0, 1), dtype=config.floatX)
+    A11, A12, c1, v1 = empty[:, :, None], pt.zeros((0, 1, q), dtype=config.floatX), empty, empty
+    p1 = np.zeros(1)
+    if leading is not None:
+        (A11,), (A12,), c1, v1 = data.A.own, data.A.right, data.c[leading], data.v0[leading]
+        p1 = prior_precision(model, model.factors[leading])
+    trailing = [model.factors[i] for i in model.blocks.trailing]
+    p2 = [np.tile(prior_precision(model, factor), factor.n_levels) for factor in trailing]
+    evidence = LogEvidence(layout(model), data.constant_design)(
+        data.w,
+        leading_scale(model),
+        trailing_scale(model),
+        data.s,
+        c1,
+        concatenated(model, data.c),
+        A11,
+        A12,
+        data.A.dense,
+        v1,
+        concatenated(model, data.v0),
+        as_float(p1),
+        as_float(np.concatenate([np.zeros(0), *p2])),
+    )[0]
+    return data, evidence
+
+
+def _nested_evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTerms, Variable]:
+    """``−½ (Q + log|F|)`` with a chain of nested factors.
+
+    ``Q = w (s − 2 δᵀc + δᵀAδ) + ûᵀP0û`` as in :mod:`pymc_marginal_lmm.ops.evidence`; its
+    derivative through ``û`` is zero, and not taken.
+    """
+    post = posterior(model, ys)
+    data, cliques = post.data, post.elimination.cliques
+    means = [disconnected_grad(mean) for mean in post.means]
+    penalty, products = pt.constant(0.0, dtype=config.floatX), data.s
+    delta = []
+    for factor, scale, u, v0, c in zip(
+        model.factors, post.scales, means, data.v0, data.c, strict=True
+    ):
+        penalty += (as_float(prior_precision(model, factor)) * u**2).sum()
+        delta.append((scale * u[:, None, :]).sum(axis=-1) - v0)
+        products -= 2 * (delta[-1] * c).sum()
+    near = [delta[i] for i in model.blocks.chain]
+    A = Blocks(data.A.own, data.A.right, data.A.dense)
+    squares = products + cliques.quadratic(A, near, concatenated(model, delta))
+    return data, -0.5 * (data.w * squares + penalty + post.elimination.log_det)
 
 
 def _checked(model: MixedModel, value: Variable) -> Variable:

@@ -1,6 +1,6 @@
 """``u | y, θ ~ Normal(û, F⁻¹)`` as a symbolic graph: what draws and conditional densities need.
 
-The marginal density does not come from here but from one Op
+The marginal density of models with one leading factor does not come from here but from one Op
 (:mod:`pymc_marginal_lmm.algebra.density`), so that the identity
 ``log p(y, v) = log p(y) + log p(v | y)`` compares two computations.
 """
@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.algebra.data import as_float, data_terms
+from pymc_marginal_lmm.algebra.chain import Blocks, Cliques, Elimination, eliminate
+from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
 from pymc_marginal_lmm.algebra.scales import prior_precision, scale_blocks
-from pymc_marginal_lmm.ops.block_solve import Solution, block_solve
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
 
-__all__ = ["Posterior", "by_factor", "posterior"]
+__all__ = ["Posterior", "by_factor", "concatenated", "posterior"]
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,23 @@ class Posterior:
 
     Parameters
     ----------
-    F11, F12, F22 : Variable
-        Precision, ``(M, S, S)``, ``(M, S, q)``, ``(q, q)``.
-    solution : Solution
-        ``log|F|``, ``û`` and the factorisation of ``F``.
+    data : DataTerms
+        What it was built from.
+    scales : list of Variable, (M or 1, S, S)
+        ``Λ`` per factor.
+    F : Blocks
+        Precision.
+    elimination : Elimination
+        Its factorisation.
+    means : list of Variable, (M, S)
+        ``û`` per factor.
     """
 
-    F11: Variable
-    F12: Variable
-    F22: Variable
-    solution: Solution
+    data: DataTerms
+    scales: list[Variable]
+    F: Blocks
+    elimination: Elimination
+    means: list[Variable]
 
 
 def _right(factors: Sequence[GroupingFactor], scales: Sequence[Variable], X: Variable) -> Variable:
@@ -52,6 +60,36 @@ def _right(factors: Sequence[GroupingFactor], scales: Sequence[Variable], X: Var
     return pt.concatenate(parts, axis=1)
 
 
+def _precision(
+    model: MixedModel, cliques: Cliques, data: DataTerms, scales: list[Variable]
+) -> Blocks:
+    """``F = P0 + w ΛᵀAΛ``."""
+    trailing = [model.factors[i] for i in model.blocks.trailing]
+    own_scales = [scales[i] for i in model.blocks.trailing]
+    A, dense = data.A, data.A.dense
+    if trailing:
+        p = np.concatenate([np.tile(prior_precision(model, f), f.n_levels) for f in trailing])
+        once = _right(trailing, own_scales, dense)
+        dense = pt.diag(as_float(p)) + data.w * _right(trailing, own_scales, once.T)
+    own, right = [], []
+    for i, k in enumerate(model.blocks.chain):
+        scale = scales[k]
+        p = prior_precision(model, model.factors[k])
+        own.append(pt.diag(as_float(p)) + data.w * pt.matmul(scale.mT, pt.matmul(A.own[i], scale)))
+        parts = []
+        for j, levels, columns in cliques.above(i):
+            above = scales[model.blocks.chain[j]]
+            above = above if above.type.shape[0] == 1 else above[levels]
+            parts.append(pt.matmul(A.right[i][:, :, columns], above))
+        if trailing:
+            far = A.right[i][:, :, cliques.n_above(i) :]
+            rows = pt.reshape(far, (-1, cliques.q))
+            parts.append(pt.reshape(_right(trailing, own_scales, rows), far.shape))
+        joined = pt.concatenate(parts, axis=2) if parts else A.right[i]
+        right.append(data.w * pt.matmul(scale.mT, joined))
+    return Blocks(own, right, dense)
+
+
 def posterior(model: MixedModel, ys: Sequence[Variable]) -> Posterior:
     """Build ``F = P0 + w ΛᵀAΛ`` and ``h = w ΛᵀZᵀWr``, and solve.
 
@@ -63,34 +101,31 @@ def posterior(model: MixedModel, ys: Sequence[Variable]) -> Posterior:
         Value of each response.
     """
     data = data_terms(model, ys)
-    leading, trailing = model.blocks.leading, model.blocks.trailing
+    cliques = Cliques.of(model.factors, model.blocks)
     scales = [scale_blocks(model, factor) for factor in model.factors]
     h = [
         data.w * (scale * full[:, :, None]).sum(axis=-2)
         for scale, full in zip(scales, data.full, strict=True)
     ]
-    p1, p2 = prior_precision(model)
-    F11, F12, F22 = data.A
-    h1 = pt.zeros((0, 1), dtype=config.floatX)
-    h2 = pt.zeros((0,), dtype=config.floatX)
-    if trailing:
-        factors, own = [model.factors[i] for i in trailing], [scales[i] for i in trailing]
-        F22 = pt.diag(as_float(p2)) + data.w * _right(factors, own, _right(factors, own, F22).T)
-        rows = pt.reshape(F12, (-1, sum(factor.size for factor in factors)))
-        F12 = data.w * pt.reshape(_right(factors, own, rows), F12.shape)
-        h2 = pt.concatenate([h[i].reshape((-1,)) for i in trailing])
-    if leading is not None:
-        scale, h1 = scales[leading], h[leading]
-        F11 = pt.diag(as_float(p1)) + data.w * pt.matmul(scale.mT, pt.matmul(F11, scale))
-        F12 = pt.matmul(scale.mT, F12) if trailing else F12
-    return Posterior(F11, F12, F22, block_solve(F11, F12, F22, h1, h2))
+    F = _precision(model, cliques, data, scales)
+    h1 = [h[k] for k in model.blocks.chain]
+    elimination = eliminate(cliques, F, h1, concatenated(model, h))
+    u1 = elimination.descend(elimination.solution.u1, elimination.solution.u2)
+    means = by_factor(model, u1, elimination.solution.u2)
+    return Posterior(data, scales, F, elimination, means)
 
 
-def by_factor(model: MixedModel, u1: Variable, u2: Variable) -> list[Variable]:
-    """Cut ``(u1, u2)`` into ``(M, S)`` per factor."""
-    parts: dict[int, Variable] = {}
-    if model.blocks.leading is not None:
-        parts[model.blocks.leading] = u1
+def concatenated(model: MixedModel, parts: Sequence[Variable]) -> Variable:
+    """Put what belongs to factors of the dense block, ``(M, S)`` each, into one vector ``(q,)``."""
+    columns = [parts[i].reshape((-1,)) for i in model.blocks.trailing]
+    if not columns:
+        return pt.zeros((0,), dtype=config.floatX)
+    return columns[0] if len(columns) == 1 else pt.concatenate(columns)
+
+
+def by_factor(model: MixedModel, u1: Sequence[Variable], u2: Variable) -> list[Variable]:
+    """Put vectors of the chain and of the dense block in the order of the factors, ``(M, S)``."""
+    parts = dict(zip(model.blocks.chain, u1, strict=True))
     start = 0
     for i in model.blocks.trailing:
         factor = model.factors[i]

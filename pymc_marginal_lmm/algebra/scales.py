@@ -7,7 +7,7 @@ only the columns that can be non-zero, ``width`` of them from ``start`` on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytensor.tensor as pt
@@ -15,7 +15,13 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.ops.evidence import FactorLayout, Layout
-from pymc_marginal_lmm.structure import GroupingFactor, MixedModel, RandomEffects
+from pymc_marginal_lmm.structure import (
+    GroupingFactor,
+    Loadings,
+    MixedModel,
+    RandomEffects,
+    Share,
+)
 
 __all__ = [
     "effect_scale",
@@ -27,8 +33,8 @@ __all__ = [
 ]
 
 
-def effect_scale(effect: RandomEffects, blocks: np.ndarray | slice) -> Variable:
-    """Return the scale of some blocks of a variable, ``(M, S, S)``; M is 1 if all share it."""
+def effect_scale(effect: RandomEffects) -> Variable:
+    """Return the scale of the blocks of a variable, ``(blocks, S, S)``; ``(1, S, S)`` if shared."""
     core = 2 if effect.correlated else 0
     scale = pt.cast(effect.scale, config.floatX)
     batch_shape = effect.shape[:-1] if effect.correlated else effect.shape
@@ -37,19 +43,39 @@ def effect_scale(effect: RandomEffects, blocks: np.ndarray | slice) -> Variable:
     if all(length == 1 for length in scale.type.shape[:batch_ndim]):
         return pt.reshape(scale, (1, *square))
     full = pt.broadcast_to(scale, (*batch_shape, *square[:core]))
-    return pt.reshape(full, (-1, *square))[blocks]
+    return pt.reshape(full, (effect.size // effect.width, *square))
+
+
+def _share_scale(model: MixedModel, share: Share) -> Variable:
+    """Return the scale of a share's blocks, ``(M·B or 1, S, S)``."""
+    effects = [model.effects[effect] for effect in share.effects]
+    if len({effect.scale for effect in effects}) == 1:
+        scale = effect_scale(effects[0])
+        if scale.type.shape[0] == 1 or len(effects) == 1:
+            return scale if scale.type.shape[0] == 1 else scale[share.blocks.reshape(-1)]
+    parts = [
+        pt.broadcast_to(effect_scale(e), (e.size // e.width, e.width, e.width)) for e in effects
+    ]
+    full = parts[0] if len(parts) == 1 else pt.concatenate(parts)
+    return full[share.blocks.reshape(-1)]
 
 
 def _widths(model: MixedModel, factor: GroupingFactor) -> list[int]:
     """Return the width of each block of a level, in order."""
-    return [
-        model.effects[share.effect].width
-        for share in factor.shares
-        for _ in range(share.blocks.shape[1])
-    ]
+    widths = [model.width(share) for share in factor.shares for _ in range(share.blocks.shape[1])]
+    return widths + [1] * factor.padding
+
+
+def _mixes(factor: GroupingFactor) -> bool:
+    """Whether loadings make a column of ``Z`` depend on other effects than its own."""
+    loadings = factor.loadings
+    return loadings is not None and bool((loadings.rows != loadings.columns).any())
 
 
 def _factor_layout(model: MixedModel, factor: GroupingFactor) -> FactorLayout:
+    if _mixes(factor):
+        S = factor.n_effects
+        return FactorLayout(factor.n_levels, (0,) * S, (S,) * S)
     starts: list[int] = []
     widths: list[int] = []
     for width in _widths(model, factor):
@@ -67,21 +93,27 @@ def layout(model: MixedModel) -> Layout:
     )
 
 
-def _packed(model: MixedModel, factor: GroupingFactor, packed_width: int) -> Variable:
-    """``Λ`` of one factor, ``(M or 1, S, W)``."""
+def _packed_width(model: MixedModel, factor: GroupingFactor) -> int:
+    return max(_factor_layout(model, factor).widths)
+
+
+def _prior_scale(model: MixedModel, factor: GroupingFactor, packed_width: int) -> Variable:
+    """Scale of one factor's effects in their prior, packed: ``(M or 1, S, W)``."""
     parts = []
     for share in factor.shares:
-        effect = model.effects[share.effect]
+        width = model.width(share)
         n_levels, n_blocks = share.blocks.shape
-        part = effect_scale(effect, share.blocks.reshape(-1))
+        part = _share_scale(model, share)
         if part.type.shape[0] == 1:  # all blocks have the same scale
             n_levels = 1
-            part = pt.broadcast_to(part, (n_blocks, effect.width, effect.width))
-        part = pt.reshape(part, (n_levels, n_blocks * effect.width, effect.width))
-        if missing := packed_width - effect.width:
+            part = pt.broadcast_to(part, (n_blocks, width, width))
+        part = pt.reshape(part, (n_levels, n_blocks * width, width))
+        if missing := packed_width - width:
             zeros = pt.zeros((*part.type.shape[:2], missing), dtype=config.floatX)
             part = pt.concatenate([part, zeros], axis=2)
         parts.append(part)
+    if factor.padding:
+        parts.append(pt.zeros((1, factor.padding, packed_width), dtype=config.floatX))
     if len(parts) == 1:
         return parts[0]
     if not all(part.type.shape[0] == 1 for part in parts):
@@ -89,12 +121,50 @@ def _packed(model: MixedModel, factor: GroupingFactor, packed_width: int) -> Var
     return pt.concatenate(parts, axis=1)
 
 
+def _unpacked(packed: Variable, layout: FactorLayout) -> Variable:
+    """Write packed blocks in full, ``(M or 1, S, S)``."""
+    hot = layout.hot(packed.type.shape[2])
+    if hot.shape[1] == hot.shape[2] and layout.starts == (0,) * layout.n_effects:
+        return packed
+    return (packed[:, :, :, None] * pt.constant(hot.astype(config.floatX))).sum(axis=2)
+
+
+def _loading_matrix(factor: GroupingFactor, loadings: Loadings) -> Variable:
+    """``K`` of one factor, ``(M or 1, S, S)``, gathered from its entries."""
+    S, entries = factor.n_effects, loadings.entries
+    n_entries = entries.type.shape[1]
+    padded = pt.concatenate([entries, pt.zeros_like(entries[:, :1])], axis=1)
+    layers: list[np.ndarray] = []
+    for e, place in enumerate(zip(loadings.rows, loadings.columns, strict=True)):
+        layer = next((layer for layer in layers if layer[place] == n_entries), None)
+        if layer is None:
+            layer = np.full((S, S), n_entries)
+            layers.append(layer)
+        layer[place] = e
+    return sum(padded[:, layer] for layer in layers)
+
+
+def _packed(model: MixedModel, factor: GroupingFactor) -> Variable:
+    """``Λ`` of one factor: its prior scale, and its loadings from the left."""
+    loadings = factor.loadings
+    if loadings is None:
+        return _prior_scale(model, factor, _packed_width(model, factor))
+    K = _loading_matrix(factor, loadings)
+    if not _mixes(factor):
+        prior = _prior_scale(model, factor, _packed_width(model, factor))
+        return pt.diagonal(K, axis1=1, axis2=2)[:, :, None] * prior
+    plain = _factor_layout(model, replace(factor, loadings=None))
+    prior = _prior_scale(model, factor, max(plain.widths))
+    if plain.diagonal:
+        return K * prior[:, None, :, 0]
+    return pt.matmul(K, _unpacked(prior, plain))
+
+
 def leading_scale(model: MixedModel) -> Variable:
     """``Λ1``, ``(M or 1, S, W)``."""
     if model.blocks.leading is None:
         return pt.zeros((1, 1, 1), dtype=config.floatX)
-    factor = model.factors[model.blocks.leading]
-    return _packed(model, factor, max(_widths(model, factor)))
+    return _packed(model, model.factors[model.blocks.leading])
 
 
 def trailing_scale(model: MixedModel) -> Variable:
@@ -102,38 +172,27 @@ def trailing_scale(model: MixedModel) -> Variable:
     factors = [model.factors[i] for i in model.blocks.trailing]
     if not factors:
         return pt.zeros((0, 1), dtype=config.floatX)
-    width = max(max(_widths(model, factor)) for factor in factors)
+    width = max(_packed_width(model, factor) for factor in factors)
     parts = []
     for factor in factors:
-        packed = _packed(model, factor, width)
-        full = pt.broadcast_to(packed, (factor.n_levels, factor.n_effects, width))
+        packed = _packed(model, factor)
+        shape = (factor.n_levels, factor.n_effects)
+        full = pt.broadcast_to(packed, (*shape, packed.type.shape[2]))
+        if missing := width - packed.type.shape[2]:
+            full = pt.concatenate([full, pt.zeros((*shape, missing), config.floatX)], axis=2)
         parts.append(pt.reshape(full, (factor.size, width)))
     return parts[0] if len(parts) == 1 else pt.concatenate(parts, axis=0)
 
 
 def scale_blocks(model: MixedModel, factor: GroupingFactor) -> Variable:
     """``Λ`` of one factor in full, ``(M or 1, S, S)``."""
-    width = max(_widths(model, factor))
-    hot = _factor_layout(model, factor).hot(width)
-    packed = _packed(model, factor, width)
-    if hot.shape[1] == hot.shape[2]:
-        return packed
-    return (packed[:, :, :, None] * pt.constant(hot.astype(config.floatX))).sum(axis=2)
+    return _unpacked(_packed(model, factor), _factor_layout(model, factor))
 
 
-def prior_precision(model: MixedModel) -> tuple[np.ndarray, np.ndarray]:
-    """Return the diagonal of ``P0``: ``p1 (S)`` and ``p2 (q)``; 0 for flat priors."""
-
-    def of(factor: GroupingFactor) -> np.ndarray:
-        parts = []
-        for share in factor.shares:
-            effect = model.effects[share.effect]
-            size = share.blocks.shape[1] * effect.width
-            parts.append(np.full(size, 0.0 if effect.flat else 1.0))
-        return np.concatenate(parts)
-
-    leading = model.blocks.leading
-    p1 = np.zeros(1) if leading is None else of(model.factors[leading])
-    rest: Sequence = [model.factors[i] for i in model.blocks.trailing]
-    p2 = [np.tile(of(factor), factor.n_levels) for factor in rest]
-    return p1, np.concatenate([np.zeros(0), *p2])
+def prior_precision(model: MixedModel, factor: GroupingFactor) -> np.ndarray:
+    """Return the diagonal of one factor's ``P0``, ``(S,)``: 1, and 0 for flat priors."""
+    parts = []
+    for share in factor.shares:
+        flat = model.effects[share.effects[0]].flat
+        parts.append(np.full(share.blocks.shape[1] * model.width(share), 0.0 if flat else 1.0))
+    return np.concatenate([*parts, np.ones(factor.padding)])

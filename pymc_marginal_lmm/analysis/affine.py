@@ -7,10 +7,13 @@ shape with one trailing axis of ``K`` terms::
 
     t[i] = t(d = 0)[i] + Σ_leaves Σ_k coefficients[i, k] · d[positions[i, k]]
 
-The offset ``t(d = 0)`` needs no bookkeeping: it is the same graph with the leaves replaced by
-their means. Operations fall into three kinds, so that arbitrary code is understood by a dozen
-rules: those that select or move elements (indexing, reshaping, joining, ...), sums, and products
-with something that holds no effect. Everything else is refused by name.
+The offset ``t(d = 0)`` is the same graph with the leaves replaced by their means. We only note
+where it is zero whatever the parameters are (``tau * z``): such tensors are cut out of the
+offset, so that it does not seem to depend on ``tau``.
+
+Operations fall into three kinds, so that arbitrary code is understood by a dozen rules: those
+that select or move elements (indexing, reshaping, joining, ...), sums, and products with something
+that holds no effect. Everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -21,12 +24,12 @@ from typing import NoReturn
 import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Apply, Variable
-from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors, io_toposort
 
-from pymc_marginal_lmm.analysis.rules import rule_for
-from pymc_marginal_lmm.analysis.terms import Linear, Refusal, Terms, sum_linear
-from pymc_marginal_lmm.structure import Array
+from pymc_marginal_lmm.analysis.factors import FactorReader
+from pymc_marginal_lmm.analysis.parameters import Parameters
+from pymc_marginal_lmm.analysis.rules import rule_for, summands
+from pymc_marginal_lmm.analysis.terms import Factor, Linear, Refusal, Terms, sum_linear
 from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["AffineReader"]
@@ -41,20 +44,30 @@ class AffineReader:
         Evaluates indices and data.
     sampled : sequence of Variable
         Random variables that stay sampled: for this reader they are parameters.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        What effects are multiplied by, beside numbers.
+    factors : FactorReader
+        Reads the two apart.
     """
 
     def __init__(self, values: Values, sampled: Sequence[Variable] = ()) -> None:
         self.values = values
         self._sampled = list(sampled)
+        self.parameters = Parameters()
+        self.factors = FactorReader(values, self.parameters, sampled)
         self._linear: dict[Variable, Linear] = {}
-        self._stand_ins: dict[Variable, Variable] = {}
+        self._rests_at_zero: set[Variable] = set()
 
     def add_leaf(self, leaf: Variable, mean: Variable, shape: tuple[int, ...]) -> None:
         """Declare an effect; its mean may depend on leaves that were declared before."""
         around_mean = self.read(mean, shape)
-        identity = np.arange(np.prod(shape, dtype=int)).reshape(*shape, 1)
-        own = {leaf: Terms(identity, np.ones(identity.shape))}
-        self._stand_ins[leaf] = pt.constant(np.zeros(shape, dtype=leaf.type.dtype))
+        own = {leaf: Terms.identity(shape)}
+        if self._is_zero(mean):
+            self._rests_at_zero.add(leaf)
+        self.factors.stand_in(leaf, pt.constant(np.zeros(shape, dtype=leaf.type.dtype)))
         self._linear[leaf] = sum_linear([around_mean, own])
 
     def read(self, variable: Variable, shape: tuple[int, ...] | None = None) -> Linear:
@@ -72,6 +85,7 @@ class AffineReader:
             if any(self._linear.get(inp) for inp in node.inputs):
                 for out, linear in zip(node.outputs, self._apply(node), strict=True):
                     self._linear[out] = linear
+                self._note_rest(node)
         linear = self._linear.get(variable, {})
         if shape is None:
             return linear
@@ -126,15 +140,36 @@ class AffineReader:
         """Return the shape of a tensor."""
         return self.values.shape(variable)
 
-    def factor(self, variable: Variable) -> Array:
-        """Return what an effect is multiplied by: numbers if constant, else the variable."""
+    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
+        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
+        return self.parameters.times(terms, factor, shape)
+
+    def _is_zero(self, variable: Variable) -> bool:
+        """Whether a tensor is zero at ``d = 0``, whatever the parameters are."""
+        if self._linear.get(variable):
+            return variable in self._rests_at_zero
         value = self.values.constant(variable)
-        if value is not None:
-            return np.asarray(value)
-        # Effects may be there for their shape only (ones_like): any value of theirs serves.
-        reached = set(ancestors([variable], blockers=self._sampled))
-        stand_ins = {leaf: zero for leaf, zero in self._stand_ins.items() if leaf in reached}
-        if not stand_ins:
-            return variable
-        pinned = {v: v for v in self._sampled if v in reached}
-        return graph_replace([variable], {**pinned, **stand_ins}, strict=False)[0]
+        return value is not None and not np.any(value)
+
+    def _note_rest(self, node: Apply) -> None:
+        inputs = summands(node)
+        if inputs is None:
+            zero = any(inp in self._rests_at_zero for inp in node.inputs)
+        else:
+            zero = all(self._is_zero(inp) for inp in inputs)
+        if zero:
+            self._rests_at_zero.update(out for out in node.outputs if self._linear[out])
+
+    def zeros(self, variables: Sequence[Variable]) -> dict[Variable, Variable]:
+        """Return the largest parts of some graphs that are zero at ``d = 0``, with their zeros."""
+        blockers = [*self._rests_at_zero, *self._sampled]
+        reached = set(ancestors(list(variables), blockers=blockers))
+        return {
+            variable: pt.constant(
+                np.zeros(
+                    next(iter(self._linear[variable].values())).shape, dtype=variable.type.dtype
+                )
+            )
+            for variable in self._rests_at_zero
+            if variable in reached and self._linear.get(variable)
+        }

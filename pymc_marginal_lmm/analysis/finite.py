@@ -12,7 +12,7 @@ from pytensor.tensor.type import TensorType
 from scipy.sparse import spmatrix
 
 from pymc_marginal_lmm.errors import NotMarginalizable
-from pymc_marginal_lmm.structure import MixedModel
+from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
 from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["check_finite"]
@@ -65,7 +65,7 @@ def _check_coefficients(model: MixedModel) -> None:
         if isinstance(factor.coefficients, np.ndarray):
             rows = np.flatnonzero(~np.isfinite(factor.coefficients).all(axis=(1, 2)))
             if rows.size:
-                effects = [model.effects[share.effect].name for share in factor.shares]
+                effects = _names(model, factor)
                 raise NotMarginalizable(
                     effects[0],
                     f"what {' and '.join(map(repr, effects))} are multiplied by is NaN or "
@@ -74,12 +74,18 @@ def _check_coefficients(model: MixedModel) -> None:
                 )
 
 
+def _names(model: MixedModel, factor: GroupingFactor) -> list[str]:
+    return [model.effects[e].name for share in factor.shares for e in share.effects]
+
+
 def _parts(model: MixedModel, ys: Sequence[Variable]) -> Iterator[tuple[str | None, str, Variable]]:
     for factor in model.factors:
+        names = _names(model, factor)
+        place = f"what {' and '.join(map(repr, names))} are multiplied by"
         if isinstance(factor.coefficients, Variable):
-            names = [model.effects[share.effect].name for share in factor.shares]
-            place = f"what {' and '.join(map(repr, names))} are multiplied by"
             yield names[0], place, factor.coefficients
+        if factor.loadings is not None:
+            yield names[0], place, factor.loadings.entries
     for response, y in zip(model.responses, ys, strict=True):
         yield None, f"the observed data of '{response.name}'", y
         yield None, f"the mean of '{response.name}'", response.offset

@@ -1,10 +1,11 @@
 """Find grouping factors in what rows refer to.
 
-Nothing is taken from names or from how the predictor was written. A *column* says for each row
-which block of a variable it hits (a block is one element, or one row of an ``MvNormal``). Columns
+Nothing is taken from names or from how the predictor was written. A *membership* says for each row
+which block of effects it hits (a block is one element, or one row of an ``MvNormal``). Memberships
 that put the rows into the same classes belong to one factor, whatever variables they come from:
 ``(1|g) + (x|g)``, written as one matrix or as three vectors, is one factor with three effects,
-and all fixed effects together are the factor with one level.
+and all fixed effects together are the factor with one level. Memberships that share no row are
+one as well: a hundred scalars, each with its own rows, are a factor with a hundred levels.
 """
 
 from __future__ import annotations
@@ -14,102 +15,50 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import pytensor.tensor as pt
 
+from pymc_marginal_lmm.analysis.loadings import Design, Entries, assemble
+from pymc_marginal_lmm.analysis.parameters import Parameters
 from pymc_marginal_lmm.analysis.terms import NOTHING, Terms
-from pymc_marginal_lmm.structure import Array, BlockStructure, GroupingFactor, Share
+from pymc_marginal_lmm.structure import GroupingFactor, RandomEffects, Share
 
-__all__ = ["block_structure", "find_factors", "stack_rows"]
+__all__ = ["find_factors"]
 
 
 @dataclass(frozen=True)
 class _Membership:
-    """Rows hit one block of a variable each: ``blocks`` (n,), with ``coefficients`` (n, S)."""
+    """Rows hit one block each, ``blocks (n,)``, at some of its elements, ``slots (n, J)``."""
 
     blocks: np.ndarray
-    coefficients: Array
+    slots: np.ndarray
+    numbers: np.ndarray
+    places: np.ndarray
+    width: int
+    flat: bool
+
+    @property
+    def present(self) -> np.ndarray:
+        """Rows that hit a block at all."""
+        return self.blocks != NOTHING
 
 
-def stack_rows(parts: Sequence[tuple[int, Terms | None]]) -> Terms:
-    """Put the rows of several responses below each other; ``None`` is a response without it."""
-    width = max(terms.positions.shape[-1] for _, terms in parts if terms is not None)
-    positions, coefficients = [], []
-    for size, terms in parts:
-        if terms is None:
-            positions.append(np.full((size, width), NOTHING))
-            coefficients.append(np.zeros((size, width)))
-            continue
-        flat = Terms(
-            terms.positions.reshape(size, -1),
-            terms.coefficients.reshape((size, terms.positions.shape[-1])),
-        )
-        merged = _merge_columns(flat)
-        missing = width - merged.positions.shape[1]
-        positions.append(np.pad(merged.positions, ((0, 0), (0, missing)), constant_values=NOTHING))
-        pad = np.zeros((size, missing))
-        coefficients.append(_concatenate([merged.coefficients, pad], axis=1))
-    stacked = Terms(np.concatenate(positions), _concatenate(coefficients, axis=0))
-    return _merge_columns(stacked)
-
-
-def _concatenate(arrays: Sequence[Array], axis: int) -> Array:
-    if all(isinstance(a, np.ndarray) for a in arrays):
-        return np.concatenate(arrays, axis=axis)
-    return pt.concatenate(arrays, axis=axis)
-
-
-def _merge_columns(terms: Terms) -> Terms:
-    """Drop empty columns, add up equal ones, and let those that share no row be one.
-
-    Two halves of the rows joined, or cases told apart by a condition, come as columns that are
-    present in different rows; together they are an index like any other.
-    """
-    numeric = isinstance(terms.coefficients, np.ndarray)
-    first: dict[bytes, int] = {}
-    groups: dict[int, list[int]] = {}
-    for k, column in enumerate(terms.positions.T):
-        if (column != NOTHING).any():
-            groups.setdefault(first.setdefault(column.tobytes(), k), []).append(k)
-    if numeric:  # columns of zeros say nothing, but an effect without any would not be drawn
-        used = {k: same for k, same in groups.items() if terms.coefficients[:, same].any()}
-        groups = used or dict(list(groups.items())[:1])
-    positions: list[np.ndarray] = []
-    members: list[list[int]] = []
-    partial: list[int] = []  # of the merged columns, those that leave rows free
-    for k, same in groups.items():
-        column = terms.positions[:, k]
-        present = column != NOTHING
-        room = [i for i in partial if not ((positions[i] != NOTHING) & present).any()]
-        if room:
-            i = room[0]
-            positions[i] = np.maximum(positions[i], column)  # NOTHING is below every position
-            members[i] += same
-            continue
-        if not present.all():
-            partial.append(len(positions))
-        positions.append(column)
-        members.append(list(same))
-    if not positions:
-        return Terms(terms.positions[:, :0], np.zeros((len(terms.positions), 0)))
-    columns = [sum(terms.coefficients[:, k] for k in same) for same in members]
-    merged = np.stack(columns, axis=1) if numeric else pt.stack(columns, axis=1)
-    return Terms(np.stack(positions, axis=1), merged)
-
-
-def _memberships(terms: Terms, width: int) -> list[_Membership]:
-    """Split the terms of one variable by the blocks they hit."""
-    blocks, slots = terms.positions // width, terms.positions % width
+def _memberships(terms: Terms, effect: RandomEffects, first_block: int) -> list[_Membership]:
+    """Split the terms of one variable by the blocks they hit; blocks count through all of them."""
+    positions = terms.positions
+    blocks = np.where(positions == NOTHING, NOTHING, positions // effect.width + first_block)
     by_blocks: dict[bytes, list[int]] = {}
     for k, column in enumerate(blocks.T):
         by_blocks.setdefault(column.tobytes(), []).append(k)
-    memberships = []
-    for same in by_blocks.values():
-        hot = [(slots[:, [k]] == np.arange(width)).astype(float) for k in same]
-        coefficients = sum(
-            terms.coefficients[:, [k]] * one for k, one in zip(same, hot, strict=True)
+    return [
+        _Membership(
+            blocks[:, same[0]],
+            positions[:, same] % effect.width,
+            terms.numbers[:, same],
+            terms.places[:, same],
+            effect.width,
+            effect.flat,
         )
-        memberships.append(_Membership(blocks[:, same[0]], coefficients))
-    return memberships
+        for same in by_blocks.values()
+    ]
 
 
 def _pieces(memberships: list[_Membership]) -> list[list[_Membership]]:
@@ -117,7 +66,7 @@ def _pieces(memberships: list[_Membership]) -> list[list[_Membership]]:
     owner: dict[int, int] = {}
     piece = list(range(len(memberships)))
     for k, membership in enumerate(memberships):
-        for block in np.unique(membership.blocks[membership.blocks != NOTHING]).tolist():
+        for block in np.unique(membership.blocks[membership.present]).tolist():
             other = piece[owner.setdefault(block, k)]
             if other != piece[k]:
                 mine = piece[k]
@@ -125,89 +74,140 @@ def _pieces(memberships: list[_Membership]) -> list[list[_Membership]]:
     return [[memberships[k] for k, p in enumerate(piece) if p == q] for q in dict.fromkeys(piece)]
 
 
-def find_factors(terms: Sequence[Terms], widths: Sequence[int]) -> tuple[GroupingFactor, ...]:
+def _merge_disjoint(pieces: list[list[_Membership]]) -> list[list[_Membership]]:
+    """Let memberships that share no row be one factor's."""
+    merged: list[list[_Membership]] = []
+    open_ones: dict[tuple[int, bool], list[int]] = {}
+    for piece in pieces:
+        if len(piece) > 1 or piece[0].present.all():
+            merged.append(piece)
+            continue
+        (own,) = piece
+        candidates = open_ones.setdefault((own.width, own.flat), [])
+        room = next((i for i in candidates if not (merged[i][0].present & own.present).any()), None)
+        if room is None:
+            candidates.append(len(merged))
+            merged.append(piece)
+        else:
+            merged[room] = [_together(merged[room][0], own)]
+    return merged
+
+
+def _together(one: _Membership, other: _Membership) -> _Membership:
+    """Make one membership of two that share no row."""
+    J = max(one.slots.shape[1], other.slots.shape[1])
+    theirs = other.present
+
+    def either(mine: np.ndarray, new: np.ndarray) -> np.ndarray:
+        mine, new = (np.pad(a, ((0, 0), (0, J - a.shape[1]))) for a in (mine, new))
+        return np.where(theirs[:, None], new, mine)
+
+    return _Membership(
+        np.where(theirs, other.blocks, one.blocks),
+        either(one.slots, other.slots),
+        either(one.numbers, other.numbers),
+        either(one.places, other.places),
+        one.width,
+        one.flat,
+    )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Blocks ``(M, B)`` picked by a code per row and membership."""
+
+    blocks: np.ndarray
+    codes: np.ndarray
+    design: Design
+
+    @property
+    def single(self) -> bool:
+        return self.codes.shape[1] == 1
+
+
+def _as_piece(memberships: list[_Membership]) -> _Piece:
+    width = memberships[0].width
+    hit = np.stack([m.blocks for m in memberships], axis=1)
+    codes = np.full(hit.shape, NOTHING, dtype="int32")
+    codes[hit != NOTHING], levels = pd.factorize(hit[hit != NOTHING])
+    n_levels, blocks = len(levels), np.asarray(levels)[:, None]
+    entries = [
+        Entries(k, m.slots[:, j], m.numbers[:, j], m.places[:, j])
+        for k, m in enumerate(memberships)
+        for j in range(m.slots.shape[1])
+    ]
+    n_slots = width
+    if len(memberships) >= n_levels:  # as many columns as there are levels: dense, one level
+        entries = [
+            Entries(0, np.maximum(codes[:, e.membership], 0) * width + e.slots, e.numbers, e.places)
+            for e in entries
+        ]
+        codes = np.zeros((len(codes), 1), dtype="int32")
+        n_levels, n_slots, blocks = 1, n_levels * width, blocks.T
+    return _Piece(blocks, codes, Design(entries, n_levels, n_slots))
+
+
+def find_factors(
+    terms: Sequence[Terms], effects: Sequence[RandomEffects], parameters: Parameters
+) -> tuple[GroupingFactor, ...]:
     """Group the effects of all variables into factors.
 
     Parameters
     ----------
     terms : sequence of Terms
-        Per variable, over all rows: positions and coefficients ``(n, K)``.
-    widths : sequence of int
-        Per variable, the block length ``S``.
+        Per variable, over all rows: ``(n, K)``.
+    effects : sequence of RandomEffects
+        The variables.
+    parameters : Parameters
+        What the places of ``terms`` refer to.
     """
-    single: dict[bytes, list[_Piece]] = {}
-    several: list[GroupingFactor] = []
-    for effect, (own, width) in enumerate(zip(terms, widths, strict=True)):
-        for memberships in _pieces(_memberships(own, width)):
-            blocks = np.stack([m.blocks for m in memberships], axis=1)
-            present = blocks != NOTHING
-            codes = np.full(blocks.shape, NOTHING, dtype="int32")
-            codes[present], levels = pd.factorize(blocks[present])
-            coefficients = _stack([m.coefficients for m in memberships])
-            if len(memberships) >= len(levels):  # as many columns as there are levels: dense
-                coefficients = _by_column(codes, coefficients, len(levels))
-                codes = np.zeros((len(codes), 1), dtype="int32")
-                piece = _Piece(effect, np.asarray(levels)[None, :], codes, coefficients, width)
-                single.setdefault(codes.tobytes(), []).append(piece)
-            elif len(memberships) == 1:
-                piece = _Piece(
-                    effect, np.asarray(levels)[:, None], codes, coefficients[:, 0, :], width
-                )
-                single.setdefault(codes.tobytes(), []).append(piece)
-            else:
-                share = Share(effect, np.asarray(levels)[:, None])
-                codes = np.maximum(codes, 0)
-                several.append(GroupingFactor((share,), len(levels), width, codes, coefficients))
-    return (*(_join(pieces) for pieces in single.values()), *several)
+    counts = [effect.size // effect.width for effect in effects]
+    first_blocks = np.concatenate([[0], np.cumsum(counts)])
+    pieces = []
+    for own, effect, first in zip(terms, effects, first_blocks, strict=False):
+        pieces += _pieces(_memberships(own, effect, int(first)))
+    joined: dict[bytes | int, list[_Piece]] = {}
+    for k, memberships in enumerate(_merge_disjoint(pieces)):
+        piece = _as_piece(memberships)
+        joined.setdefault(piece.codes.tobytes() if piece.single else k, []).append(piece)
+    factors = [_join(same, first_blocks, parameters) for same in joined.values()]
+    return tuple(sorted(factors, key=lambda factor: factor.n_memberships > 1))
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """Blocks ``(M, B)`` of one variable, picked by a code per row."""
-
-    effect: int
-    blocks: np.ndarray
-    codes: np.ndarray
-    coefficients: Array
-    width: int
-
-
-def _stack(coefficients: Sequence[Array]) -> Array:
-    if all(isinstance(c, np.ndarray) for c in coefficients):
-        return np.stack(coefficients, axis=1)
-    return pt.stack(coefficients, axis=1)
-
-
-def _by_column(codes: np.ndarray, coefficients: Array, n_levels: int) -> Array:
-    """Spread ``(n, K, S)`` over the levels it hits: ``(n, M·S)``."""
-    hot = (codes[:, :, None] == np.arange(n_levels)).astype(float)
-    spread = (hot[..., None] * coefficients[:, :, None, :]).sum(axis=1)
-    return spread.reshape((len(codes), -1))
-
-
-def _join(pieces: list[_Piece]) -> GroupingFactor:
+def _join(pieces: list[_Piece], first_blocks: np.ndarray, parameters: Parameters) -> GroupingFactor:
     """Make one factor of pieces that put rows into the same classes."""
-    shares, ordered = [], []
-    for effect in dict.fromkeys(piece.effect for piece in pieces):
-        own = [piece for piece in pieces if piece.effect == effect]
-        shares.append(Share(effect, np.concatenate([piece.blocks for piece in own], axis=1)))
-        ordered += own
-    coefficients = _concatenate([piece.coefficients for piece in ordered], axis=1)
-    n_effects = sum(piece.blocks.shape[1] * piece.width for piece in ordered)
+    shares, ordered = _shares(pieces, first_blocks)
+    codes = ordered[0].codes
+    design = assemble([piece.design for piece in ordered], codes, parameters)
     return GroupingFactor(
-        shares=tuple(shares),
-        n_levels=len(pieces[0].blocks),
-        n_effects=n_effects,
-        codes=np.maximum(pieces[0].codes, 0),
-        coefficients=coefficients[:, None, :],
+        shares=shares,
+        n_levels=len(ordered[0].blocks),
+        n_effects=design.coefficients.shape[2]
+        if isinstance(design.coefficients, np.ndarray)
+        else design.coefficients.type.shape[2],
+        codes=np.maximum(codes, 0),
+        coefficients=design.coefficients,
+        loadings=design.loadings,
+        padding=design.padding,
     )
 
 
-def block_structure(factors: Sequence[GroupingFactor]) -> BlockStructure:
-    """Choose the leading factor: the one with most effects whose levels do not touch."""
-    eligible = [
-        i for i, factor in enumerate(factors) if factor.n_memberships == 1 and factor.n_levels > 1
-    ]
-    leading = max(eligible, key=lambda i: factors[i].size, default=None)
-    rest = [i for i in range(len(factors)) if i != leading]
-    return BlockStructure(leading, tuple(sorted(rest, key=lambda i: factors[i].n_levels == 1)))
+def _shares(
+    pieces: list[_Piece], first_blocks: np.ndarray
+) -> tuple[tuple[Share, ...], list[_Piece]]:
+    """Tell which variables the blocks are of; pieces of the same variables stand together."""
+    groups: dict[tuple[int, ...], list[_Piece]] = {}
+    for piece in pieces:
+        owner = np.searchsorted(first_blocks, piece.blocks, side="right") - 1
+        groups.setdefault(tuple(np.unique(owner).tolist()), []).append(piece)
+    shares = []
+    for effects, own in groups.items():
+        blocks = np.concatenate([piece.blocks for piece in own], axis=1)
+        local = np.full(first_blocks[-1], NOTHING)
+        count = 0
+        for effect in effects:
+            start, stop = first_blocks[effect], first_blocks[effect + 1]
+            local[start:stop] = count + np.arange(stop - start)
+            count += int(stop - start)
+        shares.append(Share(effects, local[blocks]))
+    return tuple(shares), [piece for own in groups.values() for piece in own]

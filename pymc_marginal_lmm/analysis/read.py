@@ -26,7 +26,8 @@ from pytensor.graph.traversal import ancestors
 
 from pymc_marginal_lmm.analysis.affine import AffineReader
 from pymc_marginal_lmm.analysis.finite import check_finite
-from pymc_marginal_lmm.analysis.grouping import block_structure, find_factors, stack_rows
+from pymc_marginal_lmm.analysis.grouping import find_factors
+from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
     GaussianPrior,
@@ -34,6 +35,7 @@ from pymc_marginal_lmm.analysis.priors import (
     read_prior,
 )
 from pymc_marginal_lmm.analysis.remedies import likelihood_remedy
+from pymc_marginal_lmm.analysis.rows import stack_rows
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
@@ -178,8 +180,10 @@ def _read_exactly(
     if unused:
         raise Refusal(unused, "it enters no likelihood", "Remove it, or leave it sampled.")
 
-    at_zero = _at_prior_mean(leaves, priors, shapes)
-    offsets = graph_replace([_mean_and_sigma(graph, r)[0] for r in responses], at_zero)
+    offsets = [_mean_and_sigma(graph, response)[0] for response in responses]
+    if zeros := reader.zeros(offsets):
+        offsets = graph_replace(offsets, zeros)
+    offsets = graph_replace(offsets, _at_prior_mean(leaves, priors, shapes), strict=False)
     model_responses = tuple(
         Response(
             name=response.name,
@@ -209,7 +213,7 @@ def _read_exactly(
         for leaf in leaves
     ]
     _check_flat_levels(leaves, effects, terms)
-    factors = find_factors(terms, [effect.width for effect in effects])
+    factors = find_factors(terms, effects, reader.parameters)
     reading.model = MixedModel(effects, model_responses, factors, block_structure(factors))
     check_finite(reading.model, [graph.value(response) for response in responses], sampled)
     reading.effects, reading.responses = leaves, responses
@@ -315,9 +319,7 @@ def _check_flat_levels(
     for leaf, effect, own in zip(leaves, effects, terms, strict=True):
         if not effect.flat:
             continue
-        with_data = own.positions != NOTHING
-        if isinstance(own.coefficients, np.ndarray):
-            with_data &= own.coefficients != 0
+        with_data = (own.positions != NOTHING) & (own.numbers != 0)
         count = np.unique(own.positions[with_data]).size
         if count < effect.size:
             raise Refusal(

@@ -6,42 +6,59 @@ output. To teach the reader an operation, write its rule and enter it in one of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NoReturn, Protocol
+from collections.abc import Callable
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 import pytensor.scalar as ps
 import pytensor.tensor as pt
 from pymc.model.fgraph import ModelVar
-from pytensor import config
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Variable
-from pytensor.tensor.basic import Alloc, Join, MakeVector, ScalarFromTensor, TensorFromScalar
+from pytensor.tensor.basic import Join, MakeVector, ScalarFromTensor, TensorFromScalar
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import DimShuffle, Elemwise
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.math import Dot, Sum
 from pytensor.tensor.random.op import RandomVariable
-from pytensor.tensor.shape import Reshape, Shape, Shape_i, SpecifyShape
+from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
     IncSubtensor,
-    Subtensor,
 )
 from pytensor.tensor.type import TensorType
 
+from pymc_marginal_lmm.analysis.factors import FactorReader
+from pymc_marginal_lmm.analysis.parameters import Parameters
+from pymc_marginal_lmm.analysis.selection import (
+    OF_ALL,
+    OF_FIRST,
+    WRITES,
+    NotASelection,
+    run,
+    selected_elements,
+)
 from pymc_marginal_lmm.analysis.sparse_rules import SPARSE_DOTS, sparse_dot
-from pymc_marginal_lmm.analysis.terms import DISCRETE, NOTHING, Linear, Refusal, Terms, sum_linear
-from pymc_marginal_lmm.structure import Array
+from pymc_marginal_lmm.analysis.terms import (
+    DISCRETE,
+    NOTHING,
+    Factor,
+    Linear,
+    Refusal,
+    Terms,
+    sum_linear,
+)
 from pymc_marginal_lmm.values import Values
 
-__all__ = ["rule_for"]
+__all__ = ["rule_for", "summands"]
 
 
 class Reader(Protocol):
     """What rules need of the reader that applies them."""
 
     values: Values
+    parameters: Parameters
+    factors: FactorReader
 
     def read(self, variable: Variable) -> Linear:
         """Return the linear part of a variable."""
@@ -49,8 +66,8 @@ class Reader(Protocol):
     def shape(self, variable: Variable) -> tuple[int, ...]:
         """Return the shape of a tensor."""
 
-    def factor(self, variable: Variable) -> Array:
-        """Return what an effect is multiplied by."""
+    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
+        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
 
     def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
         """Refuse all effects that enter a node."""
@@ -59,61 +76,23 @@ class Reader(Protocol):
 Rule = Callable[[Reader, Apply, list[Linear]], list[Linear]]
 
 
-def _select(value_inputs: Callable[[Apply], Sequence[int]]) -> Rule:
-    """Make the rule for operations whose result consists of elements of some of their inputs.
-
-    The operation itself is run on element numbers, once: whatever it does with indices, slices
-    or axes, the numbers that come out say where each element came from.
-    """
-
-    def rule(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
-        movable = set(value_inputs(node))
-        arguments: list = []
-        starts: dict[int, tuple[int, int]] = {}
-        count = 0
-        for i, inp in enumerate(node.inputs):
-            if i not in movable:
-                is_number = isinstance(inp.type, TensorType | ps.ScalarType)
-                if parts[i] or (is_number and inp.type.dtype not in DISCRETE):
-                    reader.refuse(node, "it is used as an index or a shape")
-                arguments.append(reader.values.structure(inp) if is_number else inp.data)
-                continue
-            shape = reader.shape(inp) if isinstance(inp.type, TensorType) else ()
-            if parts[i]:
-                size = int(np.prod(shape, dtype=int))
-                numbers = np.arange(count, count + size, dtype="float64").reshape(shape)
-                starts[i] = (count, size)
-                count += size
-            else:
-                numbers = np.full(shape, NOTHING, dtype="float64")
-            arguments.append(numbers)
-        elements_out = np.asarray(_run(node, arguments))
-        selected = elements_out.astype(int)
-        if (selected != elements_out).any() or selected.min(initial=0) < NOTHING:
-            reader.refuse(node, "it goes through an operation that changes values, not places")
-        linears = []
-        for i, (start, size) in starts.items():
-            mine = (selected >= start) & (selected < start + size)
-            elements = np.where(mine, selected - start, NOTHING)
-            linears.append({leaf: terms.take(elements) for leaf, terms in parts[i].items()})
-        return [sum_linear(linears)]
-
-    return rule
-
-
-def _run(node: Apply, arguments: list) -> np.ndarray:
-    if isinstance(node.op, MakeVector):
-        return np.stack(arguments)
-    inputs = [
-        pt.tensor(dtype=a.dtype, shape=a.shape)
-        if isinstance(a, np.ndarray) and isinstance(inp.type, TensorType)
-        else inp
-        for a, inp in zip(arguments, node.inputs, strict=True)
-    ]
-    renumbered = node.op.make_node(*inputs)
-    storage: list[list] = [[None] for _ in renumbered.outputs]
-    renumbered.op.perform(renumbered, arguments, storage)
-    return storage[0][0]
+def _select(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
+    """Elements of some inputs: their terms move with them."""
+    numbered = [i for i, part in enumerate(parts) if part]
+    try:
+        elements = selected_elements(node, numbered, reader.values, reader.shape)
+    except NotASelection as refused:
+        reader.refuse(node, str(refused))
+    linears, start = [], 0
+    for i in numbered:
+        inp = node.inputs[i]
+        shape = reader.shape(inp) if isinstance(inp.type, TensorType) else ()
+        size = int(np.prod(shape, dtype=int))
+        mine = (elements >= start) & (elements < start + size)
+        own = np.where(mine, elements - start, NOTHING)
+        linears.append({leaf: terms.take(own) for leaf, terms in parts[i].items()})
+        start += size
+    return [sum_linear(linears)]
 
 
 def _add(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
@@ -131,7 +110,7 @@ def _negate(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
 
 
 def _negative(linear: Linear) -> Linear:
-    return {leaf: Terms(t.positions, -t.coefficients) for leaf, t in linear.items()}
+    return {leaf: terms.negative() for leaf, terms in linear.items()}
 
 
 def _refuse_product(reader: Reader, node: Apply, parts: list[Linear]) -> NoReturn:
@@ -153,8 +132,8 @@ def _multiply(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     (linear,) = (part for part in parts if part)
     for inp, part in zip(node.inputs, parts, strict=True):
         if not part:
-            factor = reader.factor(inp)
-            linear = {leaf: terms.times(factor, shape) for leaf, terms in linear.items()}
+            factor = reader.factors.read(inp)
+            linear = {leaf: reader.times(terms, factor, shape) for leaf, terms in linear.items()}
     return [linear]
 
 
@@ -163,13 +142,8 @@ def _divide(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     if denominator:
         reader.refuse(node, "it divides something")
     shape = reader.shape(node.outputs[0])
-    divisor = reader.factor(node.inputs[1])  # its own precision may be less than the effect's
-    if isinstance(divisor, Variable):
-        inverse = 1.0 / pt.cast(divisor, config.floatX)
-    else:
-        with np.errstate(divide="ignore"):
-            inverse = 1.0 / divisor.astype("float64")
-    return [{leaf: terms.times(inverse, shape) for leaf, terms in numerator.items()}]
+    inverse = reader.factors.inverse(node.inputs[1])
+    return [{leaf: reader.times(terms, inverse, shape) for leaf, terms in numerator.items()}]
 
 
 def _switch(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
@@ -178,12 +152,17 @@ def _switch(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
         reader.refuse(node, "it decides a condition")
     shape = reader.shape(node.outputs[0])
     chosen = reader.values.constant(condition)
-    holds: Array = pt.neq(condition, 0) if chosen is None else chosen.astype(bool)
-    fails: Array = pt.eq(condition, 0) if chosen is None else ~chosen.astype(bool)
+    mask: Callable[[Terms, Any], Terms]
+    branches: tuple
+    if chosen is None:
+        mask, branches = reader.parameters.where, (pt.neq(condition, 0), pt.eq(condition, 0))
+    else:
+        holds = np.broadcast_to(chosen.astype(bool), shape)
+        mask, branches = Terms.where, (holds, ~holds)
     return [
         sum_linear(
-            {leaf: terms.broadcast(shape).where(kept) for leaf, terms in part.items()}
-            for part, kept in zip(parts[1:], (holds, fails), strict=True)
+            {leaf: mask(terms.broadcast(shape), kept) for leaf, terms in part.items()}
+            for part, kept in zip(parts[1:], branches, strict=True)
         )
     ]
 
@@ -208,15 +187,12 @@ def _matmul(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     shape = (*batch, left[-2], left[-1], right[-1])
     holds_effects = 0 if parts[0] else 1
     new_axis = (-1, -3)  # where each side lacks an axis of (i, p, j)
-    factor = reader.factor(node.inputs[1 - holds_effects])
-    factor = (np if isinstance(factor, np.ndarray) else pt).expand_dims(
-        factor, new_axis[1 - holds_effects]
-    )
+    factor = reader.factors.read(node.inputs[1 - holds_effects]).expand(new_axis[1 - holds_effects])
     linear = {}
     for leaf, terms in parts[holds_effects].items():
         here = np.arange(np.prod(terms.shape, dtype=int)).reshape(terms.shape)
         spread = np.broadcast_to(np.expand_dims(here, new_axis[holds_effects]), shape)
-        linear[leaf] = terms.take(spread).times(factor, shape).absorb([len(shape) - 2])
+        linear[leaf] = reader.times(terms.take(spread), factor, shape).absorb([len(shape) - 2])
     return [linear]
 
 
@@ -242,34 +218,41 @@ def _cast(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     return [parts[0]]
 
 
-def _first(node: Apply) -> Sequence[int]:
-    return [0]
+def _write(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
+    """``set_subtensor`` moves elements; ``inc_subtensor`` adds what it would set into zeros."""
+    if node.op.set_instead_of_inc:
+        return _select(reader, node, parts)
+    x, y, *index = node.inputs
+    if not parts[1]:
+        return [parts[0]]
+    if isinstance(node.op, AdvancedIncSubtensor) and _repeats(reader, node):
+        reader.refuse(node, "inc_subtensor adds it to the same element several times")
+    props = {name: getattr(node.op, name) for name in node.op.__props__}
+    setter = type(node.op)(**(props | {"set_instead_of_inc": True, "inplace": False}))
+    zeros = pt.zeros(reader.shape(x), dtype=x.type.dtype)
+    added = _select(reader, setter.make_node(zeros, y, *index), [{}, *parts[1:]])
+    return [sum_linear([parts[0], *added])]
 
 
-def _all(node: Apply) -> Sequence[int]:
-    return range(len(node.inputs))
+def _repeats(reader: Reader, node: Apply) -> bool:
+    """Whether an index array hits an element twice (setting would then lose one of the two)."""
+    x, _, *index = node.inputs
+    shape = reader.shape(x)
+    elements = np.arange(np.prod(shape, dtype=int), dtype="float64").reshape(shape)
+    reading = AdvancedSubtensor(node.op.idx_list).make_node(x, *index)
+    hit = run(reading, [elements, *(reader.values.structure(i) for i in index)])
+    return np.unique(hit).size < hit.size
 
 
 _BY_OP: list[tuple[tuple[type, ...], Rule]] = [
-    (
-        (
-            Subtensor,
-            AdvancedSubtensor,
-            DimShuffle,
-            Reshape,
-            Alloc,
-            pt.basic.ExtractDiag,
-            pt.extra_ops.Repeat,
-        ),
-        _select(_first),
-    ),
-    ((Join, MakeVector), _select(_all)),
+    ((*OF_FIRST, *OF_ALL), _select),
     ((Shape, Shape_i), _shape),
     ((SpecifyShape, TensorFromScalar, ScalarFromTensor, ModelVar), _pass_through),
     ((Sum,), _sum_axes),
     ((Dot,), _matmul),
     (SPARSE_DOTS, sparse_dot),
     ((OpFromGraph,), _inline),
+    (WRITES, _write),
 ]
 
 _BY_SCALAR_OP: list[tuple[tuple[type, ...], Rule]] = [
@@ -284,38 +267,6 @@ _BY_SCALAR_OP: list[tuple[tuple[type, ...], Rule]] = [
 ]
 
 
-def _write(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
-    """``set_subtensor`` moves elements; ``inc_subtensor`` adds what it would set into zeros."""
-    if node.op.set_instead_of_inc:
-        return _SET(reader, node, parts)
-    x, y, *index = node.inputs
-    if not parts[1]:
-        return [parts[0]]
-    if isinstance(node.op, AdvancedIncSubtensor) and _repeats(reader, node):
-        reader.refuse(node, "inc_subtensor adds it to the same element several times")
-    props = {name: getattr(node.op, name) for name in node.op.__props__}
-    setter = type(node.op)(**(props | {"set_instead_of_inc": True, "inplace": False}))
-    zeros = pt.zeros(reader.shape(x), dtype=x.type.dtype)
-    added = _SET(reader, setter.make_node(zeros, y, *index), [{}, *parts[1:]])
-    return [sum_linear([parts[0], *added])]
-
-
-_SET = _select(lambda node: [0, 1])
-
-
-def _repeats(reader: Reader, node: Apply) -> bool:
-    """Whether an index array hits an element twice (setting would then lose one of the two)."""
-    x, _, *index = node.inputs
-    shape = reader.shape(x)
-    elements = np.arange(np.prod(shape, dtype=int), dtype="float64").reshape(shape)
-    reading = AdvancedSubtensor(node.op.idx_list).make_node(x, *index)
-    hit = _run(reading, [elements, *(reader.values.structure(i) for i in index)])
-    return np.unique(hit).size < hit.size
-
-
-_BY_OP.append(((IncSubtensor, AdvancedIncSubtensor), _write))
-
-
 def rule_for(node: Apply) -> Rule | None:
     """Return the rule of an operation, or None: it is refused."""
     op = node.op
@@ -325,3 +276,22 @@ def rule_for(node: Apply) -> Rule | None:
         return _matmul if isinstance(op.core_op, Dot) else None
     subject, table = (op.scalar_op, _BY_SCALAR_OP) if isinstance(op, Elemwise) else (op, _BY_OP)
     return next((rule for types, rule in table if isinstance(subject, types)), None)
+
+
+def summands(node: Apply) -> list[Variable] | None:
+    """Return the inputs that make the output zero if all of them are zero; None: any one does."""
+    op = node.op.core_op if isinstance(node.op, Blockwise) else node.op
+    if isinstance(op, SPARSE_DOTS):
+        return None
+    match op.scalar_op if isinstance(op, Elemwise) else op:
+        case ps.Mul() | Dot():
+            return None
+        case ps.Add() | ps.Sub() | Join() | MakeVector():
+            return list(node.inputs)
+        case ps.Switch():
+            return list(node.inputs[1:])
+        case ps.Second():
+            return [node.inputs[1]]
+        case IncSubtensor() | AdvancedIncSubtensor():
+            return list(node.inputs[:2])
+    return [node.inputs[0]]

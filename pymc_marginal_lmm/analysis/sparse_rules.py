@@ -10,7 +10,7 @@ from pytensor.sparse.math import Dot, StructuredDot
 from pytensor.sparse.type import SparseTensorType
 from scipy.sparse import csr_matrix
 
-from pymc_marginal_lmm.analysis.terms import NOTHING, Linear
+from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Factor, Linear, Terms
 from pymc_marginal_lmm.values import Values
 
 __all__ = ["SPARSE_DOTS", "sparse_dot"]
@@ -25,6 +25,9 @@ class Reader(Protocol):
 
     def shape(self, variable: Variable) -> tuple[int, ...]:
         """Return the shape of a tensor."""
+
+    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
+        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
 
     def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
         """Refuse all effects that enter a node."""
@@ -52,10 +55,11 @@ def sparse_dot(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]
         height, width = reader.shape(effects)
         elements = np.arange(height)[:, None, None] * width + places
     elements = np.where(places == NOTHING, NOTHING, elements)
+    factor = Factor(numbers, np.full(numbers.shape, ONE))
     axis = elements.ndim - 1
     return [
         {
-            leaf: terms.take(elements).times(numbers, elements.shape).absorb([axis])
+            leaf: reader.times(terms.take(elements), factor, elements.shape).absorb([axis])
             for leaf, terms in parts[side].items()
         }
     ]

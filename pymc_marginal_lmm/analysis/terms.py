@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pytensor.tensor as pt
 from pytensor.graph.basic import Apply, Variable
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.type import integer_dtypes
 
-from pymc_marginal_lmm.structure import Array
-
-__all__ = ["DISCRETE", "NOTHING", "Linear", "Refusal", "Terms", "describe", "sum_linear"]
+__all__ = [
+    "DISCRETE",
+    "NOTHING",
+    "ONE",
+    "Factor",
+    "Linear",
+    "Refusal",
+    "Terms",
+    "describe",
+    "sum_linear",
+]
 
 NOTHING = -1
 """Position of an element that no leaf enters."""
+
+ONE = -1
+"""Place of a coefficient that holds no parameter."""
 
 DISCRETE = {*integer_dtypes, "bool"}
 
@@ -46,42 +56,76 @@ def describe(node: Apply | None) -> str:
 
 
 @dataclass(frozen=True)
+class Factor:
+    """What effects are multiplied by: numbers, times parameters where ``places`` says so.
+
+    Parameters
+    ----------
+    numbers : array
+    places : array of int
+        Places in the model's :class:`~pymc_marginal_lmm.analysis.parameters.Parameters`, or
+        ``ONE``; of a shape that broadcasts with that of ``numbers``.
+    """
+
+    numbers: np.ndarray
+    places: np.ndarray
+
+    def expand(self, axis: int) -> Factor:
+        """Return the factor with a new axis."""
+        return Factor(np.expand_dims(self.numbers, axis), np.expand_dims(self.places, axis))
+
+
+@dataclass(frozen=True)
 class Terms:
     """The linear part of a tensor in one leaf.
+
+    A coefficient is a number times a parameter (or ``ONE``). The two are kept apart: numbers
+    become the design ``Z``, which never changes, parameters the loadings of the effects.
 
     Parameters
     ----------
     positions : array of int, (*shape, K)
         Element of the raveled leaf, or ``NOTHING``.
-    coefficients : array or Variable, (*shape, K)
+    numbers : array, (*shape, K)
         Zero where the position is ``NOTHING``.
+    places : array of int, (*shape, K)
+        Which parameter, or ``ONE``.
     """
 
     positions: np.ndarray
-    coefficients: Array
+    numbers: np.ndarray
+    places: np.ndarray
+
+    @classmethod
+    def identity(cls, shape: tuple[int, ...]) -> Terms:
+        """Return the terms of a leaf itself."""
+        positions = np.arange(np.prod(shape, dtype=int)).reshape(*shape, 1)
+        return cls(positions, np.ones(positions.shape), np.full(positions.shape, ONE))
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the tensor."""
         return self.positions.shape[:-1]
 
+    def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Terms:
+        return Terms(change(self.positions), change(self.numbers), change(self.places))
+
     def take(self, elements: np.ndarray) -> Terms:
         """Return a tensor made of the given elements (of the raveled tensor, or ``NOTHING``)."""
-        n_terms = self.positions.shape[-1]
+        flat = (int(np.prod(self.shape, dtype=int)), self.positions.shape[-1])
         present = elements >= 0
         rows = np.where(present, elements, 0)
-        flat = (int(np.prod(self.shape, dtype=int)), n_terms)
-        positions = np.where(present[..., None], self.positions.reshape(flat)[rows], NOTHING)
-        taken = Terms(positions, _reshape(self.coefficients, flat)[rows])
+        taken = self._each(lambda array: array.reshape(flat)[rows])
         return taken if present.all() else taken.where(present)
 
-    def where(self, kept: Array) -> Terms:
+    def where(self, kept: np.ndarray) -> Terms:
         """Return the tensor with zeros where ``kept`` is false, whatever was there (1/0, say)."""
-        mask = kept[..., None] if isinstance(kept, np.ndarray) else pt.shape_padright(kept)
-        if isinstance(mask, np.ndarray) and isinstance(self.coefficients, np.ndarray):
-            return Terms(self.positions, np.where(mask, self.coefficients, 0.0))
-        masked = pt.where(mask, self.coefficients, 0.0)
-        return Terms(self.positions, pt.specify_shape(masked, self.positions.shape))
+        mask = kept[..., None]
+        return Terms(
+            np.where(mask, self.positions, NOTHING),
+            np.where(mask, self.numbers, 0.0),
+            np.where(mask, self.places, ONE),
+        )
 
     def broadcast(self, shape: tuple[int, ...]) -> Terms:
         """Return the tensor broadcast to ``shape``."""
@@ -90,15 +134,9 @@ class Terms:
         here = np.arange(np.prod(self.shape, dtype=int)).reshape(self.shape)
         return self.take(np.broadcast_to(here, shape))
 
-    def times(self, factor: Array, shape: tuple[int, ...]) -> Terms:
-        """Multiply by a tensor that broadcasts to ``shape`` together with this one."""
-        terms = self.broadcast(shape)
-        if isinstance(factor, Variable):
-            scaled = terms.coefficients * pt.shape_padright(factor)
-            scaled = pt.specify_shape(scaled, terms.positions.shape)
-        else:
-            scaled = terms.coefficients * np.asarray(factor)[..., None]
-        return Terms(terms.positions, scaled)
+    def negative(self) -> Terms:
+        """Return the tensor times −1."""
+        return replace(self, numbers=-self.numbers)
 
     def absorb(self, axes: Sequence[int]) -> Terms:
         """Sum over axes of the tensor: they become terms."""
@@ -106,22 +144,11 @@ class Terms:
         order = [*kept, *axes, len(self.shape)]
         n_terms = int(np.prod([self.positions.shape[a] for a in (*axes, -1)], dtype=int))
         shape = (*(self.shape[a] for a in kept), n_terms)
-        coefficients = self.coefficients.transpose(order)
-        return Terms(self.positions.transpose(order).reshape(shape), _reshape(coefficients, shape))
+        return self._each(lambda array: array.transpose(order).reshape(shape))
 
 
 Linear = dict[Variable, Terms]
 """The linear part of a tensor, per leaf."""
-
-
-def _reshape(array: Array, shape: tuple[int, ...]) -> Array:
-    return array.reshape(shape)
-
-
-def _joined(left: Array, right: Array) -> Array:
-    if isinstance(left, np.ndarray) and isinstance(right, np.ndarray):
-        return np.concatenate([left, right], axis=-1)
-    return pt.concatenate([left, right], axis=-1)
 
 
 def sum_linear(parts: Iterable[Linear]) -> Linear:
@@ -130,9 +157,11 @@ def sum_linear(parts: Iterable[Linear]) -> Linear:
     for part in parts:
         for leaf, terms in part.items():
             if leaf in total:
+                pair = (total[leaf], terms)
                 terms = Terms(
-                    np.concatenate([total[leaf].positions, terms.positions], axis=-1),
-                    _joined(total[leaf].coefficients, terms.coefficients),
+                    np.concatenate([t.positions for t in pair], axis=-1),
+                    np.concatenate([t.numbers for t in pair], axis=-1),
+                    np.concatenate([t.places for t in pair], axis=-1),
                 )
             total[leaf] = terms
     return total

@@ -59,9 +59,9 @@ def transposed(A: Any) -> Any:
     return A.swapaxes(-1, -2)
 
 
-def inverse_cholesky(lib: ArrayLibrary, F11: Any) -> Any:
-    """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F11``."""
-    xp, S = lib.xp, F11.shape[-1]
+def inverse_cholesky(lib: ArrayLibrary, F11: Any, S: int) -> Any:
+    """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F11 (M, S, S)``."""
+    xp = lib.xp
     if S > UNROLLED:
         L = xp.linalg.cholesky(F11)
         return xp.tril(xp.linalg.inv(L))
@@ -86,7 +86,7 @@ def factorize(lib: ArrayLibrary, F11: Any, F12: Any, F22: Any) -> tuple[Any, Wor
     log_det = xp.zeros((), dtype=F11.dtype)
     J, T, L22 = F11, F12, F22
     if M * S:
-        J = inverse_cholesky(lib, F11)
+        J = inverse_cholesky(lib, F11, S)
         log_det = log_det - 2 * xp.log(xp.diagonal(J, axis1=-2, axis2=-1)).sum()
     if q:
         if M * S:

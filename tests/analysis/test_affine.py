@@ -16,7 +16,7 @@ from pytensor.graph.basic import Variable
 from scipy import sparse
 
 from pymc_marginal_lmm.analysis.affine import AffineReader
-from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
+from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.values import Values
 
 INTERPRETER = Mode(linker="py", optimizer=None)
@@ -58,13 +58,23 @@ def read(expression: Variable, leaves: Sequence[Variable] = LEAVES) -> Linear:
     return reader_of(leaves).read(expression)
 
 
-def summed(linear: Linear, values: dict[Variable, np.ndarray]) -> np.ndarray | float:
+def coefficients_of(
+    reader: AffineReader, terms: Terms, values: dict[Variable, np.ndarray]
+) -> np.ndarray:
+    """Numbers times parameters."""
+    assert terms.numbers.shape == terms.places.shape == terms.positions.shape
+    (parameters,) = evaluate([reader.parameters.values(terms.places)], values)
+    return terms.numbers * parameters
+
+
+def summed(
+    reader: AffineReader, linear: Linear, values: dict[Variable, np.ndarray]
+) -> np.ndarray | float:
     """``Σ coefficients · d[positions]``, with the documented form of ``Terms`` checked."""
     total: np.ndarray | float = 0.0
     for leaf, terms in linear.items():
         d = values[leaf].ravel()
-        (coefficients,) = evaluate([pt.as_tensor(terms.coefficients)], values)
-        assert coefficients.shape == terms.positions.shape
+        coefficients = coefficients_of(reader, terms, values)
         assert ((terms.positions >= NOTHING) & (terms.positions < d.size)).all()
         np.testing.assert_array_equal(coefficients[terms.positions == NOTHING], 0.0)
         total = total + (coefficients * d[terms.positions]).sum(axis=-1)
@@ -73,12 +83,15 @@ def summed(linear: Linear, values: dict[Variable, np.ndarray]) -> np.ndarray | f
 
 def assert_read(expression: Variable, leaves: Sequence[Variable] = LEAVES) -> Linear:
     """Assert that an expression is its value at zero plus what was read, at random values."""
-    linear = read(expression, leaves)
+    reader = reader_of(leaves)
+    linear = reader.read(expression)
     numbers = np.random.default_rng(1)
     values = {v: numbers.normal(size=v.type.shape) for v in (*leaves, *PARAMETERS)}
     at_zero = {v: np.zeros(x.shape) if v in leaves else x for v, x in values.items()}
     (expected,), (offset,) = evaluate([expression], values), evaluate([expression], at_zero)
-    actual = offset + summed(linear, values)
+    actual = offset + summed(reader, linear, values)
+    for zero in reader.zeros([expression]):  # what is said to be zero when the effects are
+        np.testing.assert_array_equal(evaluate([zero], at_zero)[0], 0.0)
     assert actual.shape == expected.shape
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-13)
     for leaf in leaves:  # what is said not to enter does not
@@ -288,7 +301,7 @@ def test_reads(name: str) -> None:
 )
 def test_coefficients_are_numbers_where_they_hold_no_parameters(name: str, numeric: bool) -> None:
     for terms in read(READABLE[name]()).values():
-        assert isinstance(terms.coefficients, np.ndarray) is numeric
+        assert (terms.places == ONE).all() == numeric
 
 
 REFUSED: dict[str, tuple[Callable[[], Variable], str, set[Variable]]] = {
@@ -370,7 +383,7 @@ def test_reading_stops_at_what_is_sampled() -> None:
     reader = AffineReader(Values(), [child])
     reader.add_leaf(u, pt.constant(0.0), (5,))
     linear = reader.read(child * u)
-    (coefficients,) = evaluate([linear[u].coefficients], {child: x5})
+    coefficients = coefficients_of(reader, linear[u], {child: x5})
     np.testing.assert_array_equal(coefficients[:, 0], x5)
 
 
@@ -410,7 +423,7 @@ def test_data_as_index_are_remembered() -> None:
         linear = reader.read(u[codes] * weights + v[0, columns].sum())
     np.testing.assert_array_equal(linear[u].positions[:, 0], g % 5)
     assert set(reader.values.structural) == {"codes", "columns"}
-    assert isinstance(linear[u].coefficients, Variable)
+    assert (linear[u].places != ONE).all()
 
 
 def test_constant_indices_are_not_structural_data() -> None:
@@ -438,7 +451,7 @@ def test_hierarchical_means() -> None:
     deviations = {parent: numbers.normal(size=3), u: numbers.normal(size=5)}
     values = deviations | {lam: np.array(0.7), theta: np.zeros(4)}
     expected = 2.0 * (0.7 * deviations[parent][school] + deviations[u])[g]
-    np.testing.assert_allclose(summed(linear, values), expected, rtol=1e-13)
+    np.testing.assert_allclose(summed(reader, linear, values), expected, rtol=1e-13)
 
 
 def test_a_mean_that_is_not_affine_is_refused() -> None:
@@ -450,8 +463,9 @@ def test_a_mean_that_is_not_affine_is_refused() -> None:
 
 def test_coefficients_do_not_depend_on_effects() -> None:
     """They may refer to an effect for its shape; its value must not be needed."""
-    linear = read(lam * pt.ones_like(u) * s)
-    (coefficients,) = evaluate([linear[s].coefficients], {lam: np.array(2.0)})
+    reader = reader_of(LEAVES)
+    linear = reader.read(lam * pt.ones_like(u) * s)
+    coefficients = coefficients_of(reader, linear[s], {lam: np.array(2.0)})
     np.testing.assert_array_equal(coefficients, np.full((5, 1), 2.0))
 
 
@@ -468,8 +482,8 @@ def test_what_is_switched_off_does_not_matter(covariate: float) -> None:
         pt.concatenate([ratio, s[None]])[np.array([0, 2, 3])],
     ):
         for terms in read(expression).values():
-            assert np.isfinite(np.asarray(terms.coefficients)).all()
-            np.testing.assert_array_equal(terms.coefficients[terms.positions == NOTHING], 0.0)
+            assert np.isfinite(terms.numbers).all()
+            np.testing.assert_array_equal(terms.numbers[terms.positions == NOTHING], 0.0)
 
 
 def test_a_sum_of_nothing() -> None:
@@ -500,21 +514,24 @@ def test_sparse_effects_are_refused_by_name() -> None:
 
 
 def test_take_from_terms() -> None:
-    terms = Terms(np.array([[0], [3], [1]]), np.array([[1.0], [2.0], [4.0]]))
+    terms = Terms(
+        np.array([[0], [3], [1]]), np.array([[1.0], [2.0], [4.0]]), np.array([[5], [6], [7]])
+    )
     taken = terms.take(np.array([[2, NOTHING], [0, 0]]))
     assert taken.shape == (2, 2)
     np.testing.assert_array_equal(taken.positions[..., 0], [[1, NOTHING], [0, 0]])
-    np.testing.assert_array_equal(taken.coefficients[..., 0], [[4.0, 0.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(taken.numbers[..., 0], [[4.0, 0.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(taken.places[..., 0], [[7, ONE], [5, 5]])
 
 
 def test_absorb_axes_of_terms() -> None:
     positions = np.arange(12).reshape(2, 3, 2)
-    terms = Terms(positions, positions * 1.5).absorb([0])
+    terms = Terms(positions, positions * 1.5, np.full(positions.shape, ONE)).absorb([0])
     assert terms.shape == (3,)
     for row in range(3):
         expected = sorted(positions[:, row].ravel())
         assert sorted(terms.positions[row]) == expected
-        assert sorted(terms.coefficients[row]) == [1.5 * position for position in expected]
+        assert sorted(terms.numbers[row]) == [1.5 * position for position in expected]
 
 
 # --- Random chains ----------------------------------------------------------------------------

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pymc_marginal_lmm.analysis.grouping import block_structure, find_factors, stack_rows
-from pymc_marginal_lmm.analysis.terms import NOTHING, Terms
-from pymc_marginal_lmm.structure import GroupingFactor, Share
+from pymc_marginal_lmm.analysis.grouping import find_factors
+from pymc_marginal_lmm.analysis.ordering import block_structure, parents_of
+from pymc_marginal_lmm.analysis.parameters import Parameters
+from pymc_marginal_lmm.analysis.rows import stack_rows
+from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Terms
+from pymc_marginal_lmm.structure import GroupingFactor, RandomEffects, Share
 
 rng = np.random.default_rng(0)
 n = 12
@@ -29,12 +32,26 @@ def terms(*columns: Column) -> Terms:
     """Make the terms of one variable: per column which element each row hits, times what."""
     positions = np.stack([np.broadcast_to(p, (n,)) for p, _ in columns], axis=1)
     coefficients = np.stack([np.broadcast_to(c, (n,)) for _, c in columns], axis=1)
-    return stack_rows([(n, Terms(positions, coefficients.astype(float)))])
+    return stack_rows([(n, plain(positions, coefficients.astype(float)))])
+
+
+def plain(positions: np.ndarray, numbers: np.ndarray) -> Terms:
+    """Make terms without parameters."""
+    return Terms(positions, numbers, np.full(positions.shape, ONE))
+
+
+def effects_of(widths: Sequence[int], sizes: Sequence[int]) -> list[RandomEffects]:
+    """Make variables of which only the sizes matter."""
+    zero = pt.constant(0.0)
+    return [
+        RandomEffects(f"v{i}", (), (size,), "float64", width, False, zero, zero)
+        for i, (width, size) in enumerate(zip(widths, sizes, strict=True))
+    ]
 
 
 def design(own: Terms, size: int) -> np.ndarray:
     Z = np.zeros((len(own.positions), size))
-    for row, positions, coefficients in zip(Z, own.positions, own.coefficients, strict=True):
+    for row, positions, coefficients in zip(Z, own.positions, own.numbers, strict=True):
         np.add.at(row, positions[positions != NOTHING], coefficients[positions != NOTHING])
     return Z
 
@@ -55,19 +72,22 @@ def assert_same_design(
         assert ((factor.codes >= 0) & (factor.codes < factor.n_levels)).all()
         start = 0
         for share in factor.shares:
-            width = widths[share.effect]
+            width = widths[share.effects[0]]
+            assert {widths[effect] for effect in share.effects} == {width}
             assert share.blocks.shape[0] == factor.n_levels
             elements = (share.blocks[:, :, None] * width + np.arange(width)).reshape(
                 factor.n_levels, -1
             )
-            stop = start + elements.shape[1]
-            np.add.at(seen[share.effect], elements, 1)
-            for k in range(K):
-                np.add.at(
-                    found[share.effect],
-                    (np.arange(rows)[:, None], elements[factor.codes[:, k]]),
-                    factor.coefficients[:, k, start:stop],
-                )
+            stop, first = start + elements.shape[1], 0
+            for effect in share.effects:
+                mine = (elements >= first) & (elements < first + sizes[effect])
+                np.add.at(seen[effect], elements[mine] - first, 1)
+                for k in range(K):
+                    row, slot = np.nonzero(mine[factor.codes[:, k]])
+                    element = elements[factor.codes[row, k], slot] - first
+                    numbers = factor.coefficients[:, k, start:stop][row, slot]
+                    np.add.at(found[effect], (row, element), numbers)
+                first += sizes[effect]
             start = stop
         assert start == factor.n_effects
     for effect, (own, size) in enumerate(zip(terms, sizes, strict=True)):
@@ -79,8 +99,8 @@ def factors_of(
     *variables: Terms, widths: Sequence[int] | None = None, sizes: Sequence[int] | None = None
 ) -> tuple[GroupingFactor, ...]:
     widths = widths or [1] * len(variables)
-    sizes = sizes or [50] * len(variables)
-    factors = find_factors(variables, widths)
+    sizes = sizes or [60] * len(variables)
+    factors = find_factors(variables, effects_of(widths, sizes), Parameters())
     assert_same_design(factors, variables, widths, sizes)
     return factors
 
@@ -107,7 +127,7 @@ def test_aligned_variables_form_one_factor() -> None:
     """``(1|g) + (x|g)``, written as two vectors."""
     (factor,) = factors_of(terms((g, 1.0)), terms((g, x)))
     assert shapes([factor]) == [(4, 2, 1)]
-    assert [share.effect for share in factor.shares] == [0, 1]
+    assert [share.effects for share in factor.shares] == [(0,), (1,)]
     np.testing.assert_array_equal(factor.coefficients[:, 0, :], np.column_stack([ones, x]))
 
 
@@ -138,7 +158,7 @@ def test_a_nested_index_of_one_variable_is_not_two_memberships() -> None:
     """Levels of the inner factor behind those of the outer one, in one vector."""
     factors = factors_of(terms((nested, 1.0), (2 + g, 1.0)))
     assert shapes(factors) == [(2, 1, 1), (4, 1, 1)]
-    assert [share.effect for factor in factors for share in factor.shares] == [0, 0]
+    assert [share.effects for factor in factors for share in factor.shares] == [(0,), (0,)]
 
 
 def test_multiple_membership() -> None:
@@ -174,7 +194,7 @@ def test_fixed_effects_are_the_factor_with_one_level() -> None:
     (factor,) = factors_of(intercept, beta)
     assert shapes([factor]) == [(1, 4, 1)]
     first, second = factor.shares
-    assert (first.effect, second.effect) == (0, 1)
+    assert (first.effects, second.effects) == ((0,), (1,))
     np.testing.assert_array_equal(second.blocks, [[0, 1, 2]])
 
 
@@ -257,11 +277,11 @@ def test_responses_are_stacked() -> None:
     """Two responses share one effect; the second has another one besides."""
     shared = stack_rows(
         [
-            (n, Terms(g[:, None], ones[:, None])),
-            (4, Terms(np.arange(4)[:, None], 2 * np.ones((4, 1)))),
+            (n, plain(g[:, None], ones[:, None])),
+            (4, plain(np.arange(4)[:, None], 2 * np.ones((4, 1)))),
         ]
     )
-    own = stack_rows([(n, None), (4, Terms(np.zeros((4, 1), dtype=int), np.ones((4, 1))))])
+    own = stack_rows([(n, None), (4, plain(np.zeros((4, 1), dtype=int), np.ones((4, 1))))])
     factors = factors_of(shared, own)
     assert shapes(factors) == [(4, 1, 1), (1, 1, 1)]
     np.testing.assert_array_equal(factors[0].codes[:, 0], [*g, 0, 1, 2, 3])
@@ -269,39 +289,126 @@ def test_responses_are_stacked() -> None:
 
 
 def test_responses_of_different_widths_are_stacked() -> None:
-    one = Terms(g[:, None], ones[:, None])
-    two = Terms(np.stack([g, h + 4], axis=1), np.stack([x, ones], axis=1))
+    one = plain(g[:, None], ones[:, None])
+    two = plain(np.stack([g, h + 4], axis=1), np.stack([x, ones], axis=1))
     factors = factors_of(stack_rows([(n, one), (n, two)]))
     assert shapes(factors) == [(4, 1, 1), (3, 1, 1)]
 
 
 def test_a_matrix_response_has_its_elements_as_rows() -> None:
     positions = np.arange(6).reshape(2, 3, 1)
-    stacked = stack_rows([(6, Terms(positions, np.ones((2, 3, 1))))])
+    stacked = stack_rows([(6, plain(positions, np.ones((2, 3, 1))))])
     np.testing.assert_array_equal(stacked.positions[:, 0], np.arange(6))
 
 
-def test_symbolic_coefficients() -> None:
-    loading = pt.vector("loading", shape=(n,))
-    own = Terms(np.stack([g, g, h + 4], axis=1), pt.stack([loading, loading * x, loading], axis=1))
-    first, second = find_factors([stack_rows([(n, own)])], [1])
-    assert shapes([first, second]) == [(4, 1, 1), (3, 1, 1)]
-    function = pytensor.function(
-        [loading], [first.coefficients, second.coefficients], mode="FAST_COMPILE"
-    )
-    values = rng.normal(size=n)
-    both = function(values)
-    np.testing.assert_allclose(both[0][:, 0, 0], values * (1 + x), rtol=1e-14)
-    np.testing.assert_allclose(both[1][:, 0, 0], values, rtol=1e-14)
+def joined(factor: GroupingFactor, values: np.ndarray) -> np.ndarray:
+    """``Z K`` of a factor with one membership, ``(n, S)``: what multiplies each row's effects."""
+    Z, loadings = factor.coefficients, factor.loadings
+    if loadings is None:
+        return Z[:, 0] if isinstance(Z, np.ndarray) else value_of(Z, values)[:, 0]
+    entries = value_of(loadings.entries, values)
+    K = np.zeros((len(entries), factor.n_effects, factor.n_effects))
+    for e, (row, column) in enumerate(zip(loadings.rows, loadings.columns, strict=True)):
+        K[:, row, column] += entries[:, e]
+    K = np.broadcast_to(K, (factor.n_levels, *K.shape[1:]))
+    products = np.einsum("nr,nrs->ns", Z[:, 0], K[factor.codes[:, 0]])
+    return products[:, : factor.n_effects - factor.padding]
 
 
-def test_symbolic_and_numeric_effects_of_one_factor() -> None:
-    loading = pt.vector("loading", shape=(n,))
-    symbolic = stack_rows([(n, Terms(g[:, None], loading[:, None]))])
-    (factor,) = find_factors([terms((g, x)), symbolic], [1, 1])
+theta = pt.vector("theta", shape=(n,))
+
+
+def value_of(expression: object, values: np.ndarray) -> np.ndarray:
+    function = pytensor.function([theta], expression, mode="FAST_COMPILE", on_unused_input="ignore")
+    return function(values)
+
+
+def with_parameters(
+    *columns: tuple[np.ndarray, np.ndarray | float, np.ndarray | int],
+) -> tuple[Terms, Parameters]:
+    """Make the terms of one variable: element, number, and which element of θ (or ``ONE``)."""
+    parameters = Parameters()
+    parameters.add(theta, (n,))
+    parts = [np.stack([np.broadcast_to(c[i], (n,)) for c in columns], axis=1) for i in range(3)]
+    return stack_rows([(n, Terms(parts[0], parts[1].astype(float), parts[2]))]), parameters
+
+
+def test_one_parameter_stays_out_of_the_design() -> None:
+    """``tau * z[g] * x`` has the design of ``u[g] * x``."""
+    own, parameters = with_parameters((g, x, 3))
+    (factor,) = find_factors([own], effects_of([1], [4]), parameters)
+    np.testing.assert_array_equal(factor.coefficients[:, 0, 0], x)
+    assert factor.loadings is not None
+    np.testing.assert_allclose(joined(factor, x)[:, 0], x * x[3])
+
+
+def test_a_parameter_per_level_stays_out_of_the_design() -> None:
+    own, parameters = with_parameters((g, 1.0, g + 2))
+    (factor,) = find_factors([own], effects_of([1], [4]), parameters)
+    np.testing.assert_array_equal(factor.coefficients[:, 0, 0], 1.0)
+    assert factor.loadings is not None
+    assert factor.loadings.entries.type.shape == (4, 1)
+    np.testing.assert_allclose(joined(factor, x)[:, 0], x[g + 2])
+
+
+def test_a_triangular_matrix_of_parameters_gives_the_design_of_centred_code() -> None:
+    """``z @ chol.T``: two columns, though there are three products."""
+    own, parameters = with_parameters((2 * g, 1.0, 0), (2 * g, x, 1), (2 * g + 1, x, 2))
+    (factor,) = find_factors([own], effects_of([2], [8]), parameters)
     assert shapes([factor]) == [(4, 2, 1)]
-    (coefficients,) = pytensor.function([loading], [factor.coefficients], mode="FAST_COMPILE")(ones)
-    np.testing.assert_array_equal(coefficients[:, 0, :], np.column_stack([x, ones]))
+    np.testing.assert_array_equal(factor.coefficients[:, 0], np.column_stack([ones, x]))
+    expected = np.column_stack([x[0] + x * x[1], x * x[2]])
+    np.testing.assert_allclose(joined(factor, x), expected)
+
+
+def test_loadings_get_a_column_each() -> None:
+    """``lam[item] * u[person]``."""
+    own, parameters = with_parameters((g, 1.0, h))
+    (factor,) = find_factors([own], effects_of([1], [4]), parameters)
+    assert shapes([factor]) == [(4, 3, 1)]
+    assert factor.padding == 2
+    np.testing.assert_allclose(joined(factor, x)[:, 0], x[h])
+
+
+def test_a_parameter_per_row_stays_in_the_rows() -> None:
+    own, parameters = with_parameters((g * 0, 1.0, np.arange(n)))
+    many = [(g, x, np.arange(n)) for _ in range(2)]
+    for columns in (many, [*many, (h + 4, 1.0, np.arange(n))]):
+        own, parameters = with_parameters(*columns)
+        factors = find_factors([own], effects_of([1], [7]), parameters)
+        np.testing.assert_allclose(joined(factors[0], x)[:, 0], 2 * x * x, rtol=1e-14)
+
+
+def test_parameters_and_numbers_of_one_factor() -> None:
+    own, parameters = with_parameters((g, 1.0, 5))
+    (factor,) = find_factors([terms((g, x)), own], effects_of([1, 1], [4, 4]), parameters)
+    assert shapes([factor]) == [(4, 2, 1)]
+    np.testing.assert_allclose(joined(factor, x), np.column_stack([x, ones * x[5]]))
+
+
+def test_memberships_share_a_parameter() -> None:
+    """``lam * (u[home] - u[away])``."""
+    away = (g + 1 + h) % 4
+    own, parameters = with_parameters((g, 1.0, 2), (away, -1.0, 2))
+    (factor,) = find_factors([own], effects_of([1], [4]), parameters)
+    assert shapes([factor]) == [(4, 1, 2)]
+    np.testing.assert_array_equal(factor.coefficients[:, :, 0], [[1.0, -1.0]] * n)
+    assert factor.loadings is not None
+
+
+def test_scalars_that_share_no_row_are_one_factor() -> None:
+    """``pt.stack([u0, u1, u2, u3])[g]`` of four variables."""
+    scalars = [terms((np.where(g == i, 0, NOTHING), (g == i) * 1.0)) for i in range(4)]
+    (factor,) = factors_of(*scalars, sizes=[1] * 4)
+    assert shapes([factor]) == [(4, 1, 1)]
+    assert [share.effects for share in factor.shares] == [(0, 1, 2, 3)]
+
+
+def test_scalars_with_slopes_are_one_factor() -> None:
+    intercepts = [terms((np.where(g == i, 0, NOTHING), (g == i) * 1.0)) for i in range(4)]
+    slopes = [terms((np.where(g == i, 0, NOTHING), (g == i) * x)) for i in range(4)]
+    (factor,) = factors_of(*intercepts, *slopes, sizes=[1] * 8)
+    assert shapes([factor]) == [(4, 2, 1)]
 
 
 # --- Order of elimination ---------------------------------------------------------------------
@@ -309,7 +416,7 @@ def test_symbolic_and_numeric_effects_of_one_factor() -> None:
 
 def factor(n_levels: int, n_effects: int = 1, n_memberships: int = 1) -> GroupingFactor:
     codes = np.zeros((n, n_memberships), dtype="int32")
-    shares = tuple(Share(i, np.arange(n_levels)[:, None]) for i in range(n_effects))
+    shares = tuple(Share((i,), np.arange(n_levels)[:, None]) for i in range(n_effects))
     coefficients = np.zeros((n, n_memberships, n_effects))
     return GroupingFactor(shares, n_levels, n_effects, codes, coefficients)
 
@@ -333,6 +440,28 @@ def test_leading_factor(
     blocks = block_structure(factors)
     assert blocks.leading == leading
     assert blocks.trailing == trailing
+
+
+def test_parents() -> None:
+    """Each level of the inner factor is in one of the outer."""
+    (inner,), (outer,), (crossed,) = (factors_of(terms((codes, 1.0))) for codes in (g, nested, h))
+    np.testing.assert_array_equal(parents_of(inner, outer), [0, 0, 1, 1])
+    assert parents_of(outer, inner) is None
+    assert parents_of(inner, crossed) is None
+
+
+def test_large_nested_factors_form_a_chain() -> None:
+    student = np.repeat(np.arange(4000), 2)
+    levels = [student, student // 8, student // 80]
+    own = [
+        stack_rows([(8000, plain(codes[:, None], np.ones((8000, 1))))])
+        for codes in (levels[2], levels[0], levels[1])
+    ]
+    factors = find_factors(own, effects_of([1] * 3, [4000] * 3), Parameters())
+    blocks = block_structure(factors)
+    assert blocks.chain == (1, 2, 0)
+    assert blocks.trailing == ()
+    np.testing.assert_array_equal(blocks.parents[0], np.arange(4000) // 8)
 
 
 # --- Random structures ------------------------------------------------------------------------
@@ -359,7 +488,7 @@ def variables(draw: st.DrawFn) -> tuple[list[Terms], list[int], list[int]]:
         seed = draw(st.integers(0, 9))
         coefficients = np.random.default_rng(seed).integers(-1, 3, size=positions.shape) * 1.0
         coefficients[positions == NOTHING] = 0.0
-        own.append(stack_rows([(rows, Terms(positions, coefficients))]))
+        own.append(stack_rows([(rows, plain(positions, coefficients))]))
         widths.append(width)
         sizes.append(width * n_blocks)
     return own, widths, sizes
@@ -369,7 +498,7 @@ def variables(draw: st.DrawFn) -> tuple[list[Terms], list[int], list[int]]:
 @given(variables())
 def test_random_structures(structure: tuple[list[Terms], list[int], list[int]]) -> None:
     own, widths, sizes = structure
-    factors = find_factors(own, widths)
+    factors = find_factors(own, effects_of(widths, sizes), Parameters())
     assert_same_design(factors, own, widths, sizes)
     blocks = block_structure(factors)
     order = [*([] if blocks.leading is None else [blocks.leading]), *blocks.trailing]

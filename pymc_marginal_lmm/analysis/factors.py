@@ -1,0 +1,172 @@
+"""Read what effects are multiplied by as numbers times parameters.
+
+``lam[item] * 0.5 * x`` is, row by row, a number times one of a few parameters. Selections move
+both, products multiply both, and an elementwise function of parameters is a parameter for each
+distinct combination of its arguments. Everything else is a parameter as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytensor.scalar as ps
+import pytensor.tensor as pt
+from pymc.model.fgraph import ModelDeterministic
+from pytensor import config
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.shape import SpecifyShape
+from pytensor.tensor.type import TensorType
+
+from pymc_marginal_lmm.analysis.parameters import Parameters
+from pymc_marginal_lmm.analysis.selection import NotASelection, selected_elements, value_inputs
+from pymc_marginal_lmm.analysis.terms import DISCRETE, ONE, Factor
+from pymc_marginal_lmm.values import NotKnown, Values
+
+__all__ = ["FactorReader"]
+
+
+class FactorReader:
+    """Reads factors.
+
+    Parameters
+    ----------
+    values : Values
+        Evaluates indices and data.
+    parameters : Parameters
+        Where parameters are entered.
+    sampled : sequence of Variable
+        Random variables that stay sampled.
+    """
+
+    def __init__(
+        self, values: Values, parameters: Parameters, sampled: Sequence[Variable] = ()
+    ) -> None:
+        self.values = values
+        self.parameters = parameters
+        self._sampled = set(sampled)
+        self._known: dict[Variable, Factor] = {}
+        self._stand_ins: dict[Variable, Variable] = {}
+
+    def stand_in(self, leaf: Variable, zero: Variable) -> None:
+        """Say what replaces an effect that is there for its shape only (``ones_like``)."""
+        self._stand_ins[leaf] = zero
+
+    def read(self, variable: Variable) -> Factor:
+        """Return a tensor as numbers times parameters."""
+        if variable not in self._known:
+            value = self.values.constant(variable)
+            if value is not None:
+                self._known[variable] = _numbers(value)
+            else:
+                factor = self._read_node(variable)
+                self._known[variable] = self._whole(variable) if factor is None else factor
+        return self._known[variable]
+
+    def inverse(self, variable: Variable) -> Factor:
+        """Return ``1 / variable``."""
+        factor = self.read(variable)
+        with np.errstate(divide="ignore"):
+            numbers = 1.0 / factor.numbers
+        return Factor(numbers, self.parameters.inverse(factor.places))
+
+    def _whole(self, variable: Variable) -> Factor:
+        shape = self.values.shape(variable)
+        reached = set(ancestors([variable], blockers=list(self._sampled)))
+        stand_ins = {leaf: zero for leaf, zero in self._stand_ins.items() if leaf in reached}
+        if stand_ins:
+            pinned = {v: v for v in self._sampled if v in reached}
+            variable = graph_replace([variable], {**pinned, **stand_ins}, strict=False)[0]
+        return self.parameters.add(variable, shape)
+
+    def _read_node(self, variable: Variable) -> Factor | None:
+        node = variable.owner
+        if node is None or variable in self._sampled or len(node.outputs) > 1:
+            return None
+        if isinstance(node.op, ModelDeterministic | SpecifyShape):
+            return self.read(node.inputs[0])
+        try:
+            if value_inputs(node) is not None:
+                return self._select(node)
+            if isinstance(node.op, Elemwise):
+                return self._elementwise(node)
+        except (NotKnown, NotASelection):
+            pass
+        return None
+
+    def _select(self, node: Apply) -> Factor:
+        movable = value_inputs(node) or ()
+        inputs = [node.inputs[i] for i in movable]
+        if not all(isinstance(inp.type, TensorType) for inp in inputs):
+            raise NotASelection
+        elements = selected_elements(node, movable, self.values, self.values.shape)
+        parts = [self._full(inp) for inp in inputs]
+        numbers = np.concatenate([part.numbers.ravel() for part in parts])
+        places = np.concatenate([part.places.ravel() for part in parts])
+        return Factor(numbers[elements], places[elements])
+
+    def _full(self, variable: Variable) -> Factor:
+        return _broadcast(self.read(variable), self.values.shape(variable))
+
+    def _elementwise(self, node: Apply) -> Factor | None:
+        shape = self.values.shape(node.outputs[0])
+        match node.op.scalar_op:
+            case ps.Second():
+                return _broadcast(self.read(node.inputs[1]), shape)
+            case ps.Identity():
+                return self.read(node.inputs[0])
+            case ps.Cast() if node.outputs[0].type.dtype not in DISCRETE:
+                return self.read(node.inputs[0])
+            case ps.Neg():
+                factor = self.read(node.inputs[0])
+                return Factor(-factor.numbers, factor.places)
+            case ps.Mul():
+                return self._product([self.read(inp) for inp in node.inputs], shape)
+            case ps.TrueDiv():
+                numerator, denominator = node.inputs
+                return self._product([self.read(numerator), self.inverse(denominator)], shape)
+        return self._by_combination(node, shape)
+
+    def _product(self, factors: Sequence[Factor], shape: tuple[int, ...]) -> Factor:
+        total, *others = (_broadcast(factor, shape) for factor in factors)
+        for factor in others:
+            with np.errstate(invalid="ignore"):
+                numbers = total.numbers * factor.numbers
+            total = Factor(numbers, self.parameters.product(total.places, factor.places))
+        return total
+
+    def _by_combination(self, node: Apply, shape: tuple[int, ...]) -> Factor | None:
+        """Evaluate an elementwise function once per distinct combination of its arguments."""
+        factors = [_broadcast(self.read(inp), shape) for inp in node.inputs]
+        size = int(np.prod(shape, dtype=int))
+        codes = np.zeros(size, dtype="int64")
+        for factor in factors:
+            for array in (factor.numbers, factor.places):
+                own, distinct = pd.factorize(array.ravel(), use_na_sentinel=False)
+                codes, _ = pd.factorize(codes * len(distinct) + own)
+        _, first = np.unique(codes, return_index=True)
+        if len(first) == size:
+            return None
+        arguments = [
+            pt.cast(
+                self.parameters.values(factor.places.ravel()[first])
+                * factor.numbers.ravel()[first].astype(config.floatX),
+                inp.type.dtype,
+            )
+            for inp, factor in zip(node.inputs, factors, strict=True)
+        ]
+        values = self.parameters.add(node.op(*arguments), first.shape)
+        return Factor(np.ones(shape), values.places[codes].reshape(shape))
+
+
+def _numbers(value: np.ndarray) -> Factor:
+    numbers = np.asarray(value, dtype="float64")  # a divisor's precision may be too little
+    return Factor(numbers, np.full(numbers.shape, ONE))
+
+
+def _broadcast(factor: Factor, shape: tuple[int, ...]) -> Factor:
+    return Factor(np.broadcast_to(factor.numbers, shape), np.broadcast_to(factor.places, shape))
