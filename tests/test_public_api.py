@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "algebra": {"algebra", "ops", "structure", "values"},
     "model": {"model", "algebra", "analysis", "errors", "structure"},
     "explain": {"algebra", "analysis", "errors", "model", "structure"},
+    "bambi": {"model"},
     "": {"errors", "explain", "model"},
 }
 """Which parts of the package each part may use; ``""`` is the package itself."""
@@ -43,15 +44,16 @@ MAY_IMPORT = {
 ONLY_IN = {
     "pymc.model": {"analysis", "explain", "model", "values"},
     "pymc.logprob": {"model"},
-    "pymc": {"algebra", "analysis", "explain", "model", "values"},
+    "pymc": {"algebra", "analysis", "bambi", "explain", "model", "values"},
     "jax": {"dispatch"},
     "numba": {"dispatch"},
     "llvmlite": {"dispatch"},
     "rich": {"explain", "model"},
-    "xarray": {"model"},
+    "xarray": {"bambi", "model"},
     "arviz_base": {"model"},
     "pandas": {"analysis"},
-    "scipy": {"algebra", "ops"},
+    "scipy": {"algebra", "analysis", "ops"},
+    "bambi": {"bambi"},
 }
 """Which parts may use what comes from outside."""
 

@@ -9,6 +9,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type import TensorType
+from scipy.sparse import spmatrix
 
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
@@ -101,6 +102,10 @@ def _data(
         if not isinstance(source.type, TensorType) or source.type.dtype[:5] != "float":
             continue
         if isinstance(source, Constant):
-            yield source.name, source.data
+            yield source.name, _numbers(source.data)
         elif isinstance(source, SharedVariable):
-            yield source.name, source.get_value(borrow=True)
+            yield source.name, _numbers(source.get_value(borrow=True))
+
+
+def _numbers(data: np.ndarray | spmatrix) -> np.ndarray:
+    return data if isinstance(data, np.ndarray) else data.data

@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 from pymc.distributions.continuous import FlatRV
 from pymc.distributions.multivariate import ZeroSumNormalRV
 from pytensor.graph.basic import Variable
-from pytensor.scalar.basic import Second
+from pytensor.scalar.basic import Clip, Second
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
@@ -40,8 +40,14 @@ class GaussianPrior(NamedTuple):
 
 def distribution_name(rv: Variable) -> str:
     """Name the distribution of a random variable as PyMC users know it."""
-    name = type(rv.owner.op if rv.owner else rv).__name__
-    return name.removeprefix("_").removesuffix("RV")
+    op = rv.owner.op if rv.owner else None
+    if isinstance(op, Elemwise) and isinstance(op.scalar_op, Clip):
+        return "Censored"  # as pymc.dims writes it
+    printed, *_ = getattr(op, "_print_name", None) or ("Unknown",)
+    printed = type(op or rv).__name__ if printed == "Unknown" else printed
+    name = printed.removesuffix(f"_{rv.name}")  # CustomDist_y
+    name = {"MultivariateNormal": "MvNormal"}.get(name, name)
+    return name.removeprefix("_").removesuffix("RV").removesuffix("RandomVariable")
 
 
 def is_gaussian(rv: Variable) -> bool:

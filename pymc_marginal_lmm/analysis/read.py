@@ -36,6 +36,7 @@ from pymc_marginal_lmm.analysis.priors import (
     is_gaussian,
     read_prior,
 )
+from pymc_marginal_lmm.analysis.remedies import likelihood_remedy
 from pymc_marginal_lmm.analysis.rows import stack_rows
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.errors import NotMarginalizable
@@ -319,8 +320,7 @@ def _check_other_uses(
             raise Refusal(
                 effects,
                 f"the likelihood of '{response.name}' is {distribution_name(rv)}",
-                "Only Normal and LogNormal likelihoods integrate exactly; leave the variable "
-                "sampled.",
+                likelihood_remedy(distribution_name(rv)),
             )
         _, sigma = _mean_and_sigma(graph, response)
         if in_sigma := entering([sigma]):

@@ -38,6 +38,7 @@ from pymc_marginal_lmm.analysis.selection import (
     run,
     selected_elements,
 )
+from pymc_marginal_lmm.analysis.sparse_rules import SPARSE_DOTS, sparse_dot
 from pymc_marginal_lmm.analysis.terms import (
     DISCRETE,
     NOTHING,
@@ -249,6 +250,7 @@ _BY_OP: list[tuple[tuple[type, ...], Rule]] = [
     ((SpecifyShape, TensorFromScalar, ScalarFromTensor, ModelVar), _pass_through),
     ((Sum,), _sum_axes),
     ((Dot,), _matmul),
+    (SPARSE_DOTS, sparse_dot),
     ((OpFromGraph,), _inline),
     (WRITES, _write),
 ]
@@ -279,6 +281,8 @@ def rule_for(node: Apply) -> Rule | None:
 def summands(node: Apply) -> list[Variable] | None:
     """Return the inputs that make the output zero if all of them are zero; None: any one does."""
     op = node.op.core_op if isinstance(node.op, Blockwise) else node.op
+    if isinstance(op, SPARSE_DOTS):
+        return None
     match op.scalar_op if isinstance(op, Elemwise) else op:
         case ps.Mul() | Dot():
             return None

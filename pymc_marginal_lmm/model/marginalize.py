@@ -25,7 +25,9 @@ from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
 from pymc_marginal_lmm.model.order import keep_order, order_of
 from pymc_marginal_lmm.model.restore import marginal_ops
+from pymc_marginal_lmm.model.shared import freeze_unnamed_data
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
+from pymc_marginal_lmm.model.xtensors import without_xtensors
 
 __all__ = ["Names", "marginalize", "marginalize_fgraph", "marginalized", "read"]
 
@@ -93,12 +95,14 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
             "the model has no likelihood",
             "Give a variable observed data (observed=...) before marginalizing.",
         )
+    plain = without_xtensors(plain)
     constants = [v.name for v in plain.data_vars if isinstance(v, StructuralData)]
     data: list[str] = []
     while True:
         frozen = freeze_dims_and_data(plain, data=data)
         with without_initial_values(frozen):
             fgraph, memo = fgraph_from_model(frozen)
+        freeze_unnamed_data(fgraph)
         candidates = None if names is None else [memo[frozen[name]] for name in names]
         order = [memo[frozen[rv.name]] for rv in plain.free_RVs]
         reading = read_model(ModelGraph(fgraph, order), candidates)

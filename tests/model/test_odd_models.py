@@ -222,6 +222,14 @@ def _unrelated_likelihoods() -> None:
 
 
 @integrates("u")
+def _student_likelihood_as_weights() -> None:
+    """What the refusal of a StudentT likelihood recommends."""
+    nu = pm.Gamma("nu", 2.0, 0.1)
+    w = pm.Gamma("w", nu / 2, nu / 2, shape=n)
+    pm.Normal("y", effects()[g], pm.HalfNormal("sigma") / w**0.5, observed=y)
+
+
+@integrates("u")
 def _negative_index() -> None:
     observe(effects()[g - 4])
 

@@ -184,7 +184,7 @@ def _potential() -> None:
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
-@refused("u", "likelihood of 'y' is StudentT", "Only Normal and LogNormal", others=())
+@refused("u", "likelihood of 'y' is StudentT", "a sampled weight per row", others=())
 def _student_likelihood() -> None:
     pm.StudentT("y", nu=4, mu=intercept() + effects()[g], sigma=sigma(), observed=y)
 
@@ -200,7 +200,57 @@ def _censored_likelihood() -> None:
     pm.Censored("y", latent, lower=0.0, upper=None, observed=np.maximum(y, 0.0))
 
 
-@refused("u", "likelihood of 'y' is MvNormal", "Only Normal and LogNormal")
+@refused("u", "likelihood of 'y' is TruncatedNormal", "Only Normal and LogNormal", others=())
+def _truncated_likelihood() -> None:
+    latent = pm.Normal.dist(intercept() + effects()[g], sigma())
+    pm.Truncated("y", latent, lower=-9.0, upper=9.0, observed=y)
+
+
+@refused("u", "likelihood of 'y' is TruncatedStudentT", "Only Normal and LogNormal", others=())
+def _truncated_student_likelihood() -> None:
+    latent = pm.StudentT.dist(nu=4, mu=intercept() + effects()[g], sigma=sigma())
+    pm.Truncated("y", latent, lower=-9.0, upper=9.0, observed=y)
+
+
+@refused("u", "likelihood of 'y' is CustomDist", "If it is Normal, write pm.Normal", others=())
+def _likelihood_from_logp() -> None:
+    def logp(value: pt.TensorVariable, mu: pt.TensorVariable) -> pt.TensorVariable:
+        return -((value - mu) ** 2)
+
+    pm.CustomDist("y", intercept() + effects()[g], logp=logp, observed=y)
+
+
+@refused("u", "likelihood of 'y' is CustomDist", "If it is Normal, write pm.Normal", others=())
+def _likelihood_from_dist() -> None:
+    def dist(mu: pt.TensorVariable, size: pt.TensorVariable) -> pt.TensorVariable:
+        return pm.Normal.dist(mu, 1.0, size=size)
+
+    pm.CustomDist("y", intercept() + effects()[g], dist=dist, observed=y)
+
+
+@refused("u", "likelihood of 'y' is Mixture", "Only Normal and LogNormal", others=())
+def _mixture_likelihood() -> None:
+    means = intercept() + effects()[g][:, None] + np.array([0.0, 1.0])
+    pm.NormalMixture("y", w=[0.5, 0.5], mu=means, sigma=sigma(), observed=y)
+
+
+@refused("u", "prior is CustomDist", "Only Normal, MvNormal, ZeroSumNormal and Flat")
+def _custom_prior() -> None:
+    def dist(tau: pt.TensorVariable, size: pt.TensorVariable) -> pt.TensorVariable:
+        return pm.Normal.dist(0.0, tau, size=size)
+
+    u = pm.CustomDist("u", pm.HalfNormal("tau"), dist=dist, shape=4)
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused("u", "prior is AR", "Only Normal, MvNormal, ZeroSumNormal and Flat")
+def _autoregressive_prior() -> None:
+    start = pm.Normal.dist(0.0, 1.0)
+    u = pm.AR("u", rho=[0.5], sigma=1.0, init_dist=start, steps=3)
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused("u", "likelihood of 'y' is MvNormal", "one sigma per element")
 def _multivariate_likelihood() -> None:
     pm.Normal("z", intercept(), 1.0, observed=y)
     pm.MvNormal("y", effects(), np.eye(4), observed=y.reshape(-1, 4))
@@ -213,7 +263,7 @@ def _one_of_two_likelihoods() -> None:
     pm.Poisson("z", pt.exp(u), observed=[0, 2, 1, 3])
 
 
-@refused("u", "likelihood of 'y' is Minibatch", "Only Normal and LogNormal", others=())
+@refused("u", "likelihood of 'y' is Minibatch", "Leave out total_size", others=())
 def _minibatch() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y, total_size=1000)
 
@@ -258,7 +308,9 @@ def _student_prior() -> None:
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
-@refused("tau", "prior is HalfNormal", "Only Normal, MvNormal, ZeroSumNormal and Flat", others=("a", "u"))
+@refused(
+    "tau", "prior is HalfNormal", "Only Normal, MvNormal, ZeroSumNormal and Flat", others=("a", "u")
+)
 def _standard_deviation() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y)
 
