@@ -42,7 +42,7 @@ MAY_IMPORT = {
 
 ONLY_IN = {
     "pymc.model": {"analysis", "explain", "model", "values"},
-    "pymc.logprob": {"model"},
+    "pymc.logprob": {"analysis", "model"},
     "pymc": {"algebra", "analysis", "explain", "model", "values"},
     "jax": {"dispatch"},
     "numba": {"dispatch"},

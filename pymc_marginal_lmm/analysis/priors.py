@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 import pytensor.tensor as pt
 from pymc.distributions.continuous import FlatRV
+from pymc.distributions.custom import CustomDistRV
+from pymc.distributions.transforms import _default_transform
+from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Second
 from pytensor.tensor.blockwise import Blockwise
@@ -13,7 +16,14 @@ from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
 
-__all__ = ["FAMILIES", "GaussianPrior", "distribution_name", "read_prior", "square_root"]
+__all__ = [
+    "FAMILIES",
+    "GaussianPrior",
+    "distribution_name",
+    "integrates_to_one",
+    "read_prior",
+    "square_root",
+]
 
 FAMILIES = {NormalRV: "normal", LogNormalRV: "lognormal"}
 """Distributions of responses whose Normal effects integrate out exactly."""
@@ -32,6 +42,23 @@ def distribution_name(rv: Variable) -> str:
     """Name the distribution of a random variable as PyMC users know it."""
     name = type(rv.owner.op if rv.owner else rv).__name__
     return name.removeprefix("_").removesuffix("RV")
+
+
+def integrates_to_one(rv: Variable, transform: Transform | None) -> bool:
+    """Say whether the density of a variable surely does, whatever its parameters.
+
+    Densities that users wrote need not. A transform may leave out part of the support, and the
+    density integrates to the probability of the rest; only the transform that a distribution has
+    by default is known not to.
+    """
+    if isinstance(rv.owner.op, CustomDistRV):
+        return False
+    if transform is None:
+        return True
+    default = _default_transform(rv.owner.op, rv)
+    # Bounds are functions of the parameters, made anew for each variable.
+    bounds = [getattr(getattr(t, "args_fn", None), "__code__", None) for t in (transform, default)]
+    return type(transform) is type(default) and bounds[0] == bounds[1]
 
 
 def read_prior(rv: Variable) -> GaussianPrior | None:

@@ -31,6 +31,7 @@ from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
     GaussianPrior,
     distribution_name,
+    integrates_to_one,
     read_prior,
 )
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
@@ -75,9 +76,11 @@ class ModelGraph:
         """Return the free variables that no likelihood and no Potential depends on.
 
         Whatever they are, they integrate to one: data say nothing about them but through their
-        parents. Outputs of one node have one joint density and so are informed together.
+        parents. Outputs of one node have one joint density and so are informed together. A
+        variable that may not integrate to one informs its parents, as data would.
         """
-        roots = [self.rv(variable) for variable in (*self.observed, *self.potentials)]
+        others = [v for v in self.free if not integrates_to_one(self.rv(v), v.owner.op.transform)]
+        roots = [self.rv(v) for v in (*self.observed, *self.potentials, *others)]
         informed: set[Variable] = set()
         while True:
             reached = set(ancestors(roots))
