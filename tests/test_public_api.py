@@ -43,7 +43,7 @@ MAY_IMPORT = {
 
 ONLY_IN = {
     "pymc.model": {"analysis", "explain", "model", "values"},
-    "pymc.logprob": {"model"},
+    "pymc.logprob": {"analysis", "model"},
     "pymc": {"algebra", "analysis", "bambi", "explain", "model", "values"},
     "jax": {"dispatch"},
     "numba": {"dispatch"},

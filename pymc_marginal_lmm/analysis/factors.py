@@ -16,13 +16,12 @@ import pytensor.tensor as pt
 from pymc.model.fgraph import ModelDeterministic
 from pytensor import config
 from pytensor.graph.basic import Apply, Variable
-from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.type import TensorType
 
 from pymc_marginal_lmm.analysis.parameters import Parameters
+from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.analysis.selection import NotASelection, selected_elements, value_inputs
 from pymc_marginal_lmm.analysis.terms import DISCRETE, ONE, Factor
 from pymc_marginal_lmm.values import NotKnown, Values
@@ -76,11 +75,8 @@ class FactorReader:
 
     def _whole(self, variable: Variable) -> Factor:
         shape = self.values.shape(variable)
-        reached = set(ancestors([variable], blockers=list(self._sampled)))
-        stand_ins = {leaf: zero for leaf, zero in self._stand_ins.items() if leaf in reached}
-        if stand_ins:
-            pinned = {v: v for v in self._sampled if v in reached}
-            variable = graph_replace([variable], {**pinned, **stand_ins}, strict=False)[0]
+        if variable not in self._sampled:
+            (variable,) = substitute([variable], self._stand_ins, self._sampled)
         return self.parameters.add(variable, shape)
 
     def _read_node(self, variable: Variable) -> Factor | None:

@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.continuous import FlatRV
+from pymc.distributions.custom import CustomDistRV
 from pymc.distributions.multivariate import ZeroSumNormalRV
+from pymc.distributions.transforms import _default_transform
+from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Clip, Second
 from pytensor.tensor.blockwise import Blockwise
@@ -19,6 +22,7 @@ __all__ = [
     "FAMILIES",
     "GaussianPrior",
     "distribution_name",
+    "integrates_to_one",
     "is_gaussian",
     "read_prior",
     "square_root",
@@ -54,6 +58,23 @@ def is_gaussian(rv: Variable) -> bool:
     """Whether the prior of a random variable is one that can be integrated out."""
     op = rv.owner.op if rv.owner else None
     return isinstance(op, NormalRV | MvNormalRV | ZeroSumNormalRV | FlatRV)
+
+
+def integrates_to_one(rv: Variable, transform: Transform | None) -> bool:
+    """Say whether the density of a variable surely does, whatever its parameters.
+
+    Densities that users wrote need not. A transform may leave out part of the support, and the
+    density integrates to the probability of the rest; only the transform that a distribution has
+    by default is known not to.
+    """
+    if isinstance(rv.owner.op, CustomDistRV):
+        return False
+    if transform is None:
+        return True
+    default = _default_transform(rv.owner.op, rv)
+    # Bounds are functions of the parameters, made anew for each variable.
+    bounds = [getattr(getattr(t, "args_fn", None), "__code__", None) for t in (transform, default)]
+    return type(transform) is type(default) and bounds[0] == bounds[1]
 
 
 def read_prior(rv: Variable, shape: tuple[int, ...] = ()) -> GaussianPrior:

@@ -22,7 +22,6 @@ from pymc.model.fgraph import (
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 from pymc_marginal_lmm.analysis.affine import AffineReader
@@ -33,10 +32,12 @@ from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
     GaussianPrior,
     distribution_name,
+    integrates_to_one,
     is_gaussian,
     read_prior,
 )
 from pymc_marginal_lmm.analysis.remedies import likelihood_remedy
+from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.analysis.rows import stack_rows
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.errors import NotMarginalizable
@@ -80,9 +81,11 @@ class ModelGraph:
         """Return the free variables that no likelihood and no Potential depends on.
 
         Whatever they are, they integrate to one: data say nothing about them but through their
-        parents. Outputs of one node have one joint density and so are informed together.
+        parents. Outputs of one node have one joint density and so are informed together. A
+        variable that may not integrate to one informs its parents, as data would.
         """
-        roots = [self.rv(variable) for variable in (*self.observed, *self.potentials)]
+        others = [v for v in self.free if not integrates_to_one(self.rv(v), v.owner.op.transform)]
+        roots = [self.rv(v) for v in (*self.observed, *self.potentials, *others)]
         informed: set[Variable] = set()
         while True:
             reached = set(ancestors(roots))
@@ -221,9 +224,8 @@ def _read_exactly(
         raise Refusal(unused, "it enters no likelihood", "Remove it, or leave it sampled.")
 
     offsets = [_mean_and_sigma(graph, response)[0] for response in responses]
-    if zeros := reader.zeros(offsets):
-        offsets = graph_replace(offsets, zeros)
-    offsets = graph_replace(offsets, _at_prior_mean(leaves, priors, shapes), strict=False)
+    offsets = substitute(offsets, reader.zeros(offsets), sampled)
+    offsets = substitute(offsets, _at_prior_mean(leaves, priors, shapes, sampled), sampled)
     model_responses = tuple(
         Response(
             name=response.name,
@@ -253,6 +255,8 @@ def _read_exactly(
         stack_rows([(n, linear.get(leaf)) for n, linear in zip(sizes, linears, strict=True)])
         for leaf in leaves
     ]
+    if all((own.positions == NOTHING).all() for own in terms):
+        raise Refusal(leaves, "it enters no row of the data", "Remove it, or leave it sampled.")
     _check_flat_levels(leaves, effects, terms)
     factors = find_factors(terms, effects, reader.parameters)
     reading.model = MixedModel(effects, model_responses, factors, block_structure(factors))
@@ -356,11 +360,12 @@ def _at_prior_mean(
     leaves: Sequence[Variable],
     priors: dict[Variable, GaussianPrior],
     shapes: dict[Variable, tuple[int, ...]],
+    sampled: Sequence[Variable],
 ) -> dict[Variable, Variable]:
     """Map each effect to its mean when all integrated ``u`` are zero."""
     means: dict[Variable, Variable] = {}
     for leaf in leaves:
-        mean = graph_replace(priors[leaf].mean, means, strict=False) if means else priors[leaf].mean
+        (mean,) = substitute([priors[leaf].mean], means, sampled)
         full = pt.broadcast_to(mean.astype(leaf.type.dtype), shapes[leaf])
         if isinstance(mean, Constant):
             value = np.broadcast_to(mean.data, shapes[leaf]).astype(leaf.type.dtype)

@@ -97,7 +97,8 @@ def fix_dims(fgraph: FunctionGraph, model: Model) -> None:
     """
     lengths = {}
     for name, length in model.dim_lengths.items():
-        now = length.eval(mode="FAST_COMPILE")
+        shared = isinstance(length, SharedVariable)
+        now = length.get_value() if shared else length.eval(mode="FAST_COMPILE")
         origin = view_op(constant(now, dtype="int64"))
         origin.name = f"the marginal model; {WAY_OUT}"
         lengths[name] = view_op(view_op(origin))

@@ -25,7 +25,7 @@ def recover(
     model: Model | None = None,
     var_names: str | Sequence[str] | None = None,
     extend_inferencedata: bool = True,
-    random_seed: int | np.random.SeedSequence | None = None,
+    random_seed: int | Sequence[int] | np.random.SeedSequence | np.random.Generator | None = None,
     progressbar: bool = True,
     compile_kwargs: dict[str, Any] | None = None,
 ) -> DataTree | Dataset:
@@ -47,7 +47,7 @@ def recover(
         What to recover; all effects, and all that depends on them, by default.
     extend_inferencedata : bool, default True
         Add to ``idata.posterior`` and return ``idata``; else return a Dataset.
-    random_seed : int or SeedSequence, optional
+    random_seed : int, sequence of int, SeedSequence or Generator, optional
         Makes the draws reproducible.
     progressbar : bool, default True
         Show progress.
@@ -85,6 +85,10 @@ def recover(
             f"The posterior has no draws of {', '.join(map(repr, missing))}, on which the "
             "integrated effects depend. Was it sampled from this marginal model?"
         )
+    if isinstance(random_seed, np.random.Generator):
+        random_seed = int(random_seed.integers(2**63))
+    elif isinstance(random_seed, np.random.SeedSequence):
+        random_seed = random_seed.generate_state(4).tolist()
     kwargs: dict[str, Any] = {"mode": "FAST_COMPILE"} | (compile_kwargs or {})
     function = pymc_compile(
         parameters, outputs, random_seed=random_seed, on_unused_input="ignore", **kwargs

@@ -21,9 +21,9 @@ from pymc.model.fgraph import (
 )
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.replace import graph_replace
 from pytensor.tensor.random.type import RandomType
 
+from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.model.initial_values import keep_initial_values
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.order import keep_order
@@ -112,7 +112,7 @@ def add_effects(
     for effect, placeholder, rv in zip(
         op.structure.effects, placeholders, random_variables, strict=True
     ):
-        (rv,) = graph_replace([rv], known, strict=False)
+        (rv,) = substitute([rv], known)
         if names is None or effect.name in names:
             rv.name = effect.name
             transform, value = _value_of(effect, rv)
@@ -140,7 +140,7 @@ def add_dependents(
 ) -> None:
     """Add what depends on effects to a graph; arguments as those of :func:`add_effects`."""
     for dependent, placeholder in zip(op.dependents, placeholders, strict=True):
-        (variable,) = graph_replace([placeholder], known, strict=False)
+        (variable,) = substitute([placeholder], known)
         named = names is None or dependent.name in names
         if named:
             variable.name = dependent.name

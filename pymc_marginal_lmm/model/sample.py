@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from pymc.model.core import Model, modelcontext
-from xarray import DataTree
+from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.analysis.priors import is_gaussian
 from pymc_marginal_lmm.analysis.read import Reading
@@ -89,9 +89,12 @@ def sample(
     if "initvals" in kwargs:
         kwargs["initvals"] = _initial_values_in(marginal, kwargs["initvals"])
 
-    idata = pm.sample(
-        model=marginal, random_seed=random_seed, idata_kwargs=idata_kwargs or None, **kwargs
-    )
+    if marginal.free_RVs or not marginal_ops(marginal):
+        idata = pm.sample(
+            model=marginal, random_seed=random_seed, idata_kwargs=idata_kwargs or None, **kwargs
+        )
+    else:
+        idata = _no_parameters(marginal, kwargs.get("draws", 1000), kwargs.get("chains") or 4)
     if marginal_ops(marginal):
         seed = _recovery_seed(random_seed)
         recover(idata, model=marginal, random_seed=seed, progressbar=progressbar)
@@ -110,6 +113,18 @@ def sample(
     if selected is not None:
         idata["posterior"] = idata["posterior"].to_dataset()[list(selected)]
     return idata
+
+
+def _no_parameters(model: Model, draws: int, chains: int) -> DataTree:
+    """Return what ``pm.sample`` would, if it did not refuse models without free variables."""
+    idata = pm.to_inference_data(prior={}, model=model)
+    posterior = Dataset(coords={"chain": np.arange(chains), "draw": np.arange(draws)})
+    groups = {
+        name: group.to_dataset()
+        for name, group in idata.children.items()
+        if not name.startswith("prior")
+    }
+    return DataTree.from_dict({"posterior": posterior, **groups})
 
 
 def _check_arguments(kwargs: Mapping[str, Any]) -> None:

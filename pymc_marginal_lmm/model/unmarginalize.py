@@ -5,8 +5,8 @@ from __future__ import annotations
 from pymc.model.core import Model
 from pymc.model.fgraph import fgraph_from_model
 from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.replace import graph_replace
 
+from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.model.initial_values import without_initial_values
 from pymc_marginal_lmm.model.restore import (
     add_dependents,
@@ -30,7 +30,7 @@ def unmarginalize_fgraph(fgraph: FunctionGraph) -> None:
         add_effects(fgraph, node.op, parts["effects"], parts["effects"], known)
         for response, placeholder in zip(responses, parts["responses"], strict=True):
             others = {k: v for k, v in known.items() if k is not placeholder}
-            (rv,) = graph_replace([placeholder], others, strict=False)
+            (rv,) = substitute([placeholder], others)
             rv.name = response.owner.op.name
             fgraph.change_node_input(response.owner, 0, rv, import_missing=True)
         add_dependents(fgraph, node.op, parts["dependents"], known)

@@ -90,6 +90,27 @@ def _value_of_another_shape_than_the_variable() -> None:
     pm.Dirichlet("share", pt.exp(u), dims="level")
 
 
+@drops("new")
+def _bounds_that_depend_on_effects() -> None:
+    u = effects()
+    observe(u[g])
+    pm.Uniform("new", u - 1.0, u + 2.0, dims="level")
+
+
+@drops("new")
+def _truncated_children() -> None:
+    u = effects()
+    observe(u[g])
+    pm.Truncated("new", pm.Normal.dist(u, 1.0), lower=0.0, dims="level")
+
+
+@drops("new")
+def _steps_of_a_random_walk() -> None:
+    u = effects()
+    observe(u[g])
+    pm.GaussianRandomWalk("new", mu=u[0], sigma=1.0, init_dist=pm.Normal.dist(), steps=4)
+
+
 @drops("new", "newer", "newest")
 def _children_of_children() -> None:
     u = effects()
@@ -261,6 +282,28 @@ def test_what_data_depend_on_is_not_dropped(what: str) -> None:
             case _:
                 newer = pm.HalfNormal("newer", pt.exp(new[0]))
                 pm.Exponential("z", newer, observed=2.0)
+    with pytest.raises(NotMarginalizable, match="prior of 'new', which stays sampled"):
+        mlmm.marginalize(model, ["u"])
+
+
+@pytest.mark.parametrize("where", ["on the line", "of bounds", "in order", "custom"])
+def test_what_may_not_integrate_to_one_is_not_dropped(where: str) -> None:
+    """Integrating it out would leave a function of ``u``: the probability of what is left."""
+    transforms = pm.distributions.transforms
+    with pm.Model(coords={"level": range(4)}) as model:
+        u = effects()
+        observe(u[g])
+        match where:
+            case "on the line":
+                pm.Normal("new", u[0], 1.0, transform=transforms.Interval(-1.0, 1.0))
+            case "of bounds":
+                interval = transforms.Interval(-1.0, 1.0)
+                pm.Uniform("new", u[0] - 9.0, u[0] + 9.0, default_transform=interval)
+            case "custom":
+                pm.CustomDist("new", u[0], logp=lambda value, mu: -((value - mu**2) ** 2))
+            case _:
+                start = np.arange(4.0)
+                pm.Normal("new", u, 1.0, transform=transforms.ordered, initval=start, dims="level")
     with pytest.raises(NotMarginalizable, match="prior of 'new', which stays sampled"):
         mlmm.marginalize(model, ["u"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pymc as pm
 import pytest
@@ -93,6 +95,16 @@ def test_seed_and_selection(marginal: pm.Model) -> None:
     assert set(idata["posterior"].data_vars) == {"sigma", "tau", "total"}
 
 
+@pytest.mark.parametrize("make", [np.random.default_rng, np.random.SeedSequence, lambda s: [s, 2]])
+def test_kinds_of_seeds(marginal: pm.Model, make: Callable) -> None:
+    one, two, other = (
+        mlmm.recover(draws(n_draws=2), model=marginal, random_seed=make(seed), progressbar=False)
+        for seed in (5, 5, 6)
+    )
+    xr.testing.assert_equal(one["posterior"].to_dataset(), two["posterior"].to_dataset())
+    assert not np.allclose(one["posterior"]["u"], other["posterior"]["u"])
+
+
 def test_what_recover_refuses(marginal: pm.Model) -> None:
     idata = draws(n_draws=2)
     with pytest.raises(ValueError, match=r"'zeta': not among .* alpha, u, mu, total"):
@@ -102,6 +114,18 @@ def test_what_recover_refuses(marginal: pm.Model) -> None:
     del idata["posterior"]["tau"]
     with pytest.raises(ValueError, match="no draws of 'tau'"):
         mlmm.recover(idata, model=marginal, progressbar=False)
+
+
+def test_deterministics_may_have_any_value_and_hold_data() -> None:
+    """What is not finite is a fault of the effects only; responses are data, not to be drawn."""
+    plain = build()
+    with plain:
+        pm.Deterministic("undefined", pm.math.log(-pm.math.sqr(plain["u"])))
+        pm.Deterministic("residual", plain["y"] - plain["mu"], dims="obs")
+    marginal = mlmm.marginalize(plain)
+    posterior = mlmm.recover(draws(n_draws=2), model=marginal, progressbar=False)["posterior"]
+    assert np.isnan(posterior["undefined"]).all()
+    assert_allclose(posterior["residual"], Y - posterior["mu"])
 
 
 def test_a_draw_that_cannot_be_factored_is_named(marginal: pm.Model) -> None:

@@ -145,6 +145,22 @@ def test_nothing_to_integrate_out(observed: bool) -> None:
     assert list(idata["posterior"].data_vars) == ["rate"]
 
 
+def test_nothing_stays_sampled() -> None:
+    """Independent draws of the exact posterior, without a sampler."""
+    with pm.Model(coords={"level": list("abcd")}) as model:
+        x = pm.Data("x", X)
+        pm.Normal("y", pm.Normal("u", 0.0, 2.0, dims="level")[G] + x, 0.5, observed=Y)
+    idata = mlmm.sample(model, draws=1000, chains=2, random_seed=1, progressbar=False)
+    assert set(idata.children) == {"posterior", "observed_data", "constant_data"}
+    draws = idata["posterior"]["u"]
+    assert draws.dims == ("chain", "draw", "level") and draws.shape == (2, 1000, 4)
+    precision = 1 / 2.0**2 + 6 / 0.5**2
+    mean = np.bincount(G, Y - X) / 0.5**2 / precision
+    z = (draws.mean(["chain", "draw"]) - mean) * np.sqrt(2000 * precision)
+    assert np.abs(z).max() < 4.5
+    assert_allclose(draws.std(["chain", "draw"]), precision**-0.5, rtol=0.08)
+
+
 def test_refusals(plain: pm.Model) -> None:
     with pytest.raises(NotMarginalizable, match="'tau': its prior is HalfNormal"):
         mlmm.sample(plain, rvs_to_marginalize=["tau"])
