@@ -83,7 +83,7 @@ def test_jax_takes_the_data_as_they_are() -> None:
     pm.set_data(NEW, model=marginal)
     point = random_point(marginal, 1)
     expected = marginal.compile_logp(mode=FAST)(point)
-    logp = get_jaxified_logp(marginal, negative_logp=False)
+    logp = get_jaxified_logp(marginal)
     assert_allclose(logp([point[v.name] for v in marginal.value_vars]), expected, rtol=1e-8)
 
 
