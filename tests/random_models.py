@@ -327,7 +327,6 @@ SAME_AXIS = (
     "{0}[..., None].sum(-1)",
     "{0}[..., None].squeeze(-1)",
     "pt.tile({0}[None], (2,) + (1,) * {0}.ndim)[1]",
-    "pt.concatenate(pt.split({0}, [{k}, {n} - {k}], n_splits=2, axis=0))",
     "pt.switch((np.arange({n}) % 2 == 0).reshape((-1,) + (1,) * ({0}.ndim - 1)), {0}, 0.0)"
     " + pt.switch((np.arange({n}) % 2 == 0).reshape((-1,) + (1,) * ({0}.ndim - 1)), 0.0, {0})",
     "{0}[np.arange({n}) % 2 == 0].sum() * 0 + {0}",
@@ -530,6 +529,7 @@ TRANSPOSE = ("{0}.T", "pt.transpose({0})", "{0}.dimshuffle(1, 0)", "pt.moveaxis(
 CENTRE = ("{0} - {0}.mean()", "{0} - pt.sum({0}) / {n}", "(np.eye({n}) - 1 / {n}) @ {0}")
 
 LINEAR_BUT_UNUSUAL = (
+    "pt.concatenate(pt.split({0}, [{k}, {n} - {k}], n_splits=2, axis=0))",
     "pt.cumsum(pt.concatenate([{0}[:1], pt.diff({0}, axis=0)]), axis=0)",
     "pt.diff(pt.concatenate([pt.zeros_like({0}[:1]), pt.cumsum({0}, axis=0)]), axis=0)",
     "{0} ** 1",
@@ -547,6 +547,10 @@ LINEAR_BUT_UNUSUAL = (
 
 def _round_index(a):  # type: ignore[no-untyped-def]
     return a[np.clip(np.round(a.sum()), 0, len(a) - 1).astype(int)] + 0 * a
+
+
+def _sort_all(a):  # type: ignore[no-untyped-def]
+    return np.sort(a, axis=None).reshape(a.shape)
 
 
 HOSTILE: dict[str, Callable] = {
@@ -577,7 +581,7 @@ HOSTILE: dict[str, Callable] = {
     "pt.cast(pt.cast({0}, 'int64'), 'float64')": lambda a: np.trunc(a),
     "pt.cast({0} > 0, 'float64')": lambda a: (a > 0) * 1.0,
     "{0} % 1.0": lambda a: a % 1.0,
-    "{0} // 1.0": lambda a: a // 1.0,
+    "{0} // 0.5": lambda a: a // 0.5,  # not 1.0: PyTensor rewrites x // 1.0 to x
     "1.0 / (2.0 + {0} ** 2)": lambda a: 1 / (2 + a**2),
     "pt.sigmoid({0})": lambda a: 1 / (1 + np.exp(-a)),
     "pt.softplus({0})": lambda a: np.logaddexp(0, a),
@@ -981,6 +985,8 @@ class Author:
 
     def same(self, e: Expression, r: int | None = None) -> Expression:
         """Write an expression in a roundabout way, or leave it."""
+        if names_in(e) <= set(self.data):
+            return e  # still a numpy array in the program
         ways = [*SAME_SCALAR]
         if e.shape:
             ways += SAME_AXIS

@@ -108,6 +108,8 @@ def assume_identified(recipe: Recipe, integrated: Iterable[str]) -> None:
         recipe.log_density(recipe.point(), sorted(integrated))
     except NotIdentified:
         assume(False)
+    except NotAffine:  # then it must be refused, which is for the caller to see
+        pass
 
 
 def check_all(recipe: Recipe) -> None:
