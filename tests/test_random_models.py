@@ -32,6 +32,9 @@ from tests.random_models import NotAffine, NotIdentified, Recipe, hostile_recipe
 # One evaluation costs less than any rewriting of the graph.
 INTERPRETER = Mode(linker="py", optimizer=None)
 
+# A level index of one row and einsum: what PyTensor says about a model is not what is tested.
+pytestmark = pytest.mark.filterwarnings("ignore:The same einsum subscript:UserWarning")
+
 QUIET: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 CI = settings(**QUIET, derandomize=True, database=None)
 LONG = settings(**QUIET, derandomize=False, print_blob=True)
