@@ -11,7 +11,10 @@ from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.explain import Explanation, explain
 from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.marginalize import marginalize
+from pymc_marginal_lmm.model.noncenter import noncenter
 from pymc_marginal_lmm.model.recover import recover
+from pymc_marginal_lmm.model.sample import sample
+from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
 import_module("pymc_marginal_lmm.dispatch.numba")
 if find_spec("jax") is not None:
@@ -23,7 +26,10 @@ __all__ = [
     "conditional",
     "explain",
     "marginalize",
+    "noncenter",
     "recover",
+    "sample",
+    "unmarginalize",
 ]
 
 __version__ = "0.1.0"

@@ -69,6 +69,9 @@ class Explanation:
         The gradient does not depend on ``n``.
     frozen : tuple of str
         ``pm.Data`` that become constants, since the structure was read from them.
+    drawn : tuple of str
+        Variables that no data depend on but through the effects (missing responses): they drop
+        out with the effects, and ``recover`` draws them.
     """
 
     responses: tuple[str, ...]
@@ -80,6 +83,7 @@ class Explanation:
     memory: int
     free_of_rows: bool
     frozen: tuple[str, ...]
+    drawn: tuple[str, ...] = ()
 
     @property
     def integrated(self) -> tuple[str, ...]:
@@ -116,10 +120,11 @@ class Explanation:
             return "Nothing can be integrated out of this model."
         rows = ", free of the number of rows" if self.free_of_rows else ""
         frozen = f" Frozen data: {', '.join(self.frozen)}." if self.frozen else ""
+        drawn = f" Drawn by recover: {', '.join(self.drawn)}." if self.drawn else ""
         return (
             f"Likelihood {', '.join(self.responses)} ({self.n_rows:,} rows). One gradient: about "
             f"{_human(self.operations)} operations, {_human(self.memory)}B of memory{rows}."
-            f"{frozen}"
+            f"{frozen}{drawn}"
         )
 
     def __str__(self) -> str:
@@ -177,10 +182,11 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
         A name is not that of a free variable, the model has no likelihood, or the data hold NaN
         or infinite values.
     """
-    _, _, reading = read(model, rvs)
+    plain, _, reading = read(model, rvs)
     mixed_model = reading.model
-    integrated = {effect.name for effect in mixed_model.effects} if mixed_model else set()
-    sampled = tuple(rv.name for rv in model.free_RVs if rv.name not in integrated)
+    drawn = tuple(variable.owner.op.name for variable in reading.barren)
+    gone = {variable.owner.op.name for variable in (*reading.effects, *reading.barren)}
+    sampled = tuple(rv.name for rv in plain.free_RVs if rv.name not in gone)
     if mixed_model is None:
         return Explanation((), 0, (), sampled, reading.refusals, 0, 0, False, ())
     ys = [response.owner.inputs[1] for response in reading.responses]
@@ -196,6 +202,7 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
         memory=memory,
         free_of_rows=free_of_rows,
         frozen=reading.frozen,
+        drawn=drawn,
     )
 
 
@@ -213,9 +220,7 @@ def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
             n_levels=factor.n_levels,
             n_effects=factor.n_effects - factor.padding,
             unused=max(
-                model.effects[e].size // model.effects[e].width - used[e]
-                for s in factor.shares
-                for e in s.effects
+                model.effects[e].n_blocks - used[e] for s in factor.shares for e in s.effects
             ),
             kind=_kind(factor) if i in model.blocks.chain else "dense",
             order=place,

@@ -46,26 +46,31 @@ class RandomEffects:
     ----------
     name, dims, shape, dtype
         Those of the model's variable ``v``.
-    width : int
-        Length ``S`` of the blocks within which the prior correlates elements: 1 for
-        :class:`pymc.Normal`, the event size for :class:`pymc.MvNormal`.
+    support_ndim : int
+        How many of the last axes the prior correlates: 0 for :class:`pymc.Normal`, 1 for
+        :class:`pymc.MvNormal`. Their elements are a *block*, of ``width`` ``S``.
     flat : bool
         The prior is improper and uniform (:class:`pymc.Flat`).
     scale : Variable
-        Standard deviation, broadcastable to ``shape`` (width 1), or a square root ``Λ`` of the
-        covariance, ``(..., S, S)`` with batch dimensions broadcastable to ``shape[:-1]``.
+        Standard deviation, broadcastable to ``shape`` (no support axes), or a square root ``Λ`` of
+        the covariance of blocks, ``(..., S, S)`` with batch dimensions broadcastable to
+        ``batch_shape``.
     mean : Variable
         Prior mean, broadcastable to ``shape``. May depend on other integrated variables.
+    zero_sum : bool
+        The prior is :class:`pymc.ZeroSumNormal`: ``Λ`` is a multiple of the projection on what
+        sums to zero along each support axis.
     """
 
     name: str
     dims: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
-    width: int
+    support_ndim: int
     flat: bool
     scale: Variable
     mean: Variable
+    zero_sum: bool = False
 
     @property
     def size(self) -> int:
@@ -73,9 +78,35 @@ class RandomEffects:
         return int(np.prod(self.shape, dtype=int))
 
     @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Shape without the support axes."""
+        return self.shape[: len(self.shape) - self.support_ndim]
+
+    @property
+    def support_shape(self) -> tuple[int, ...]:
+        """Lengths of the support axes."""
+        return self.shape[len(self.shape) - self.support_ndim :]
+
+    @property
+    def width(self) -> int:
+        """Length ``S`` of a block."""
+        return int(np.prod(self.support_shape, dtype=int))
+
+    @property
+    def rank(self) -> int:
+        """Dimensions in which a block varies."""
+        free = (length - 1 for length in self.support_shape) if self.zero_sum else (self.width,)
+        return int(np.prod(list(free), dtype=int))
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return int(np.prod(self.batch_shape, dtype=int))
+
+    @property
     def correlated(self) -> bool:
         """Whether ``scale`` is a matrix."""
-        return self.scale.type.ndim > len(self.shape) or self.width > 1
+        return self.support_ndim > 0
 
 
 @dataclass(frozen=True)
@@ -234,7 +265,7 @@ class MixedModel:
         """Yield the variables of a share, each with those of its blocks that have data."""
         start = 0
         for effect in share.effects:
-            stop = start + self.effects[effect].size // self.effects[effect].width
+            stop = start + self.effects[effect].n_blocks
             own = share.blocks[(share.blocks >= start) & (share.blocks < stop)]
             yield effect, own - start
             start = stop

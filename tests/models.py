@@ -926,3 +926,29 @@ def nested_slopes_and_items() -> None:
     y = data.y
     pm.Normal("first", mu[:30], sigma, observed=y[:30])
     pm.Normal("second", mu[30:], sigma, observed=y[30:])
+
+
+# --- Effects that sum to zero ---------------------------------------------------------------------
+
+
+@canonical("alpha", "u", tags=("zero sum",))
+def zero_sum() -> None:
+    data = Rows()
+    g = data.index(5)
+    sigma, tau = scales("sigma", "tau")
+    alpha = pm.Normal("alpha", 0.0, 5.0)
+    u = pm.ZeroSumNormal("u", tau, shape=5)
+    pm.Normal("y", alpha + u[g], sigma, observed=data.y)
+
+
+@canonical("u", "v", "w", tags=("zero sum", "crossed"))
+def zero_sum_interaction() -> None:
+    # Rows by columns, by group; and one factor that does not sum to zero.
+    data = Rows(n=48)
+    g, h, k = data.index(3), data.index(4), data.index(2)
+    sigma, tau, omega = scales("sigma", "tau", "omega")
+    kappa = pm.HalfNormal("kappa", 1.0, shape=2)
+    u = pm.ZeroSumNormal("u", tau, shape=(3, 4), n_zerosum_axes=2)
+    v = pm.ZeroSumNormal("v", kappa[:, None], shape=(2, 4))
+    w = pm.Normal("w", 0.0, omega, shape=6)
+    pm.Normal("y", u[g, h] + v[k, h] + w[data.index(6)], sigma, observed=data.y)

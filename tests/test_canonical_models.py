@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pymc as pm
 import pytensor
+import pytensor.tensor as pt
 import pytest
 from numpy.testing import assert_allclose
+from scipy.linalg import block_diag
 
 from tests.helpers import (
     BACKENDS,
@@ -76,17 +78,33 @@ def test_log_density_and_moments_against_dense_reference(canonical: CanonicalMod
         assert_allclose(logp(point), reference.log_density, rtol=1e-10)
     means, covariance = joint_covariance(marginal, point)
     order = np.concatenate([_elements(canonical, plain, name) for name in means])
+    maps = {name: _value_map(plain, name, mean) for name, mean in means.items()}
     for name, mean in means.items():
-        assert_allclose(mean, reference.mean[name], rtol=1e-8, atol=1e-8)
+        found = maps[name] @ mean.ravel()
+        assert_allclose(found, reference.mean[name].ravel(), rtol=1e-8, atol=1e-8)
+    T = block_diag(*maps.values())
     expected = reference.covariance[np.ix_(order, order)]
-    assert_allclose(covariance, expected, rtol=1e-7, atol=1e-9)
+    assert_allclose(T @ covariance @ T.T, expected, rtol=1e-7, atol=1e-9)
 
 
 def _elements(canonical: CanonicalModel, plain: pm.Model, name: str) -> np.ndarray:
     """Places of a variable's elements in the dense reference."""
-    sizes = [int(np.prod(plain.initial_point()[effect].shape)) for effect in canonical.effects]
+    values = [plain.rvs_to_values[plain[effect]].name for effect in canonical.effects]
+    sizes = [int(np.prod(plain.initial_point()[value].shape)) for value in values]
     k = canonical.effects.index(name)
     return np.arange(sizes[k]) + sum(sizes[:k])
+
+
+def _value_map(plain: pm.Model, name: str, like: np.ndarray) -> np.ndarray:
+    """Matrix from a variable to its value variable: the identity, or a zero-sum transform."""
+    transform = plain.rvs_to_transforms[plain[name]]
+    if transform is None:
+        return np.eye(like.size)
+    units = np.eye(like.size).reshape(like.size, *like.shape)
+    x = pt.tensor(shape=like.shape)
+    forward = pytensor.function([x], transform.forward(x), mode="FAST_COMPILE")
+    columns = [forward(unit).ravel() for unit in units]
+    return np.stack(columns, axis=1)
 
 
 @MODEL_ON_BACKEND

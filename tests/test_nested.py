@@ -71,7 +71,9 @@ def test_gradient_is_that_of_one_leading_factor(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two computations with nothing in common: the Op's kernel, and PyTensor's derivatives."""
-    plain = by_name("nested_slopes_and_items").build()
+    # Numba takes minutes for the derivatives of the largest.
+    name = "three_levels" if backend == "NUMBA" else "nested_slopes_and_items"
+    plain = by_name(name).build()
     short = mlmm.marginalize(plain)
     monkeypatch.setattr(read, "block_structure", longest_chain)
     long = mlmm.marginalize(plain)
@@ -79,9 +81,9 @@ def test_gradient_is_that_of_one_leading_factor(
     assert len(structure_of(long).blocks.chain) == 3
     point = random_point(short, 3)
     results = []
-    for model, mode in ((short, "FAST_COMPILE"), (long, backend)):
+    for model in (short, long):
         gradient = pytensor.grad(model.logp(), model.value_vars)
-        function = model.compile_fn([model.logp(), *gradient], mode=mode, point_fn=True)
+        function = model.compile_fn([model.logp(), *gradient], mode=backend, point_fn=True)
         results.append(function(point))
     for expected, found in zip(*results, strict=True):
         assert_allclose(found, expected, rtol=1e-9, atol=1e-9)

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "analysis": {"analysis", "errors", "structure", "values"},
     "algebra": {"algebra", "ops", "structure", "values"},
     "model": {"model", "algebra", "analysis", "errors", "structure"},
-    "explain": {"algebra", "errors", "model", "structure"},
+    "explain": {"algebra", "analysis", "errors", "model", "structure"},
     "bambi": {"model"},
     "": {"errors", "explain", "model"},
 }
@@ -92,7 +92,10 @@ def test_public_names() -> None:
         "conditional",
         "explain",
         "marginalize",
+        "noncenter",
         "recover",
+        "sample",
+        "unmarginalize",
     ]
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mlmm.__version__)
 
@@ -102,6 +105,12 @@ def test_public_names() -> None:
     [
         ("marginalize", "(model, rvs_to_marginalize=None)"),
         ("conditional", "(model, rvs=None)"),
+        ("noncenter", "(model, rvs)"),
+        (
+            "sample",
+            "(model=None, *, rvs_to_marginalize=None, random_seed=None, **kwargs)",
+        ),
+        ("unmarginalize", "(model)"),
         ("explain", "(model, rvs=None)"),
         (
             "recover",
@@ -142,11 +151,16 @@ def test_public_objects_are_documented(name: str) -> None:
     summary = documentation.split("\n\n")[0]
     assert summary.endswith(".")
     for parameter in inspect.signature(value).parameters:
+        if parameter == "kwargs":
+            assert "\n**kwargs\n" in documentation
+            continue
         # numpydoc: "name : type", or several names before the colon.
         assert re.search(rf"^(\w+, )*{parameter}(, \w+)* :", documentation, re.MULTILINE), parameter
 
 
-@pytest.mark.parametrize("name", ["marginalize", "recover", "conditional", "explain"])
+@pytest.mark.parametrize(
+    "name", ["marginalize", "recover", "conditional", "explain", "unmarginalize"]
+)
 def test_verbs_say_what_they_return_and_raise(name: str) -> None:
     documentation = inspect.getdoc(getattr(mlmm, name)) or ""
     for section in ("Returns", "Raises"):

@@ -59,7 +59,7 @@ def _by_variable(
         together = together[share.blocks.reshape(-1)].set(values)
         start = 0
         for effect in share.effects:
-            size = model.effects[effect].size // model.effects[effect].width
+            size = model.effects[effect].n_blocks
             written[effect] = together[start : start + size]
             start += size
     return written
@@ -91,7 +91,7 @@ def draw(
     # Standard normals per block: ε for elements that have data, u itself for those that do not.
     u = []
     for effect in model.effects:
-        size = (effect.size // effect.width, effect.width)
+        size = (effect.n_blocks, effect.width)
         rng, normal = pt.random.normal(0.0, 1.0, size=size, rng=rng, return_next_rng=True)
         u.append(pt.cast(normal, config.floatX))
     drawn = _add_noise(model, post, _by_factor(model, u))
@@ -157,18 +157,23 @@ def log_conditional(
     delta = [u - mean for u, mean in zip(_by_factor(model, standard), post.means, strict=True)]
     near = [delta[i] for i in model.blocks.chain]
     quadratic = post.elimination.cliques.quadratic(post.F, near, concatenated(model, delta))
-    q = sum(factor.size - factor.n_levels * factor.padding for factor in model.factors)
+    free = _without_data(model)
+    q = sum(
+        effect.rank * int((~unused).sum())
+        for effect, unused in zip(model.effects, free, strict=True)
+    )
     value = 0.5 * (post.elimination.log_det - quadratic - q * LOG_2PI) - log_scale
-    for u, free in zip(standard, _without_data(model), strict=True):
-        if free.any():
-            prior = u[np.flatnonzero(free)]
-            value = value - 0.5 * ((prior**2).sum() + prior.size * LOG_2PI)
+    for effect, u, unused in zip(model.effects, standard, free, strict=True):
+        if unused.any():
+            prior = u[np.flatnonzero(unused)]
+            dimensions = effect.rank * int(unused.sum())
+            value = value - 0.5 * ((prior**2).sum() + dimensions * LOG_2PI)
     return value
 
 
 def _without_data(model: MixedModel) -> list[np.ndarray]:
     """Return for each variable which of its blocks occur in no row."""
-    free = [np.ones(effect.size // effect.width, dtype=bool) for effect in model.effects]
+    free = [np.ones(effect.n_blocks, dtype=bool) for effect in model.effects]
     for _, share, _ in _shares(model):
         for effect, blocks in model.blocks_of(share):
             free[effect][blocks] = False
@@ -177,12 +182,15 @@ def _without_data(model: MixedModel) -> list[np.ndarray]:
 
 def _standardize(effect: RandomEffects, deviation: Variable) -> tuple[Variable, Variable]:
     """Return ``u = Λ⁻¹ · deviation`` as ``(blocks, S)``, and ``log|Λ|``."""
-    n_blocks = effect.size // effect.width
+    n_blocks = effect.n_blocks
     deviation = pt.reshape(pt.cast(deviation, config.floatX), (n_blocks, effect.width))
     square = (n_blocks, effect.width, effect.width)
     scale = pt.broadcast_to(effect_scale(effect), square)
     if not effect.correlated:
         scale = scale[:, :, 0]
         return deviation / scale, pt.log(scale).sum()
+    if effect.zero_sum:  # Λ = sP with trace s · rank, and P deviation = deviation
+        s = pt.diagonal(scale, axis1=1, axis2=2).sum(axis=1) / effect.rank
+        return deviation / s[:, None], effect.rank * pt.log(s).sum()
     u = pt.linalg.solve(scale, deviation[..., None])[..., 0]
     return u, pt.linalg.slogdet(scale)[1].sum()

@@ -37,13 +37,12 @@ def effect_scale(effect: RandomEffects) -> Variable:
     """Return the scale of the blocks of a variable, ``(blocks, S, S)``; ``(1, S, S)`` if shared."""
     core = 2 if effect.correlated else 0
     scale = pt.cast(effect.scale, config.floatX)
-    batch_shape = effect.shape[:-1] if effect.correlated else effect.shape
     square = (effect.width, effect.width)
     batch_ndim = scale.type.ndim - core
     if all(length == 1 for length in scale.type.shape[:batch_ndim]):
         return pt.reshape(scale, (1, *square))
-    full = pt.broadcast_to(scale, (*batch_shape, *square[:core]))
-    return pt.reshape(full, (effect.size // effect.width, *square))
+    full = pt.broadcast_to(scale, (*effect.batch_shape, *square[:core]))
+    return pt.reshape(full, (effect.n_blocks, *square))
 
 
 def _share_scale(model: MixedModel, share: Share) -> Variable:
@@ -53,9 +52,7 @@ def _share_scale(model: MixedModel, share: Share) -> Variable:
         scale = effect_scale(effects[0])
         if scale.type.shape[0] == 1 or len(effects) == 1:
             return scale if scale.type.shape[0] == 1 else scale[share.blocks.reshape(-1)]
-    parts = [
-        pt.broadcast_to(effect_scale(e), (e.size // e.width, e.width, e.width)) for e in effects
-    ]
+    parts = [pt.broadcast_to(effect_scale(e), (e.n_blocks, e.width, e.width)) for e in effects]
     full = parts[0] if len(parts) == 1 else pt.concatenate(parts)
     return full[share.blocks.reshape(-1)]
 

@@ -161,7 +161,7 @@ def find_factors(
     parameters : Parameters
         What the places of ``terms`` refer to.
     """
-    counts = [effect.size // effect.width for effect in effects]
+    counts = [effect.n_blocks for effect in effects]
     first_blocks = np.concatenate([[0], np.cumsum(counts)])
     pieces = []
     for own, effect, first in zip(terms, effects, first_blocks, strict=False):

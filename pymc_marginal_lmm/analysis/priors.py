@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.continuous import FlatRV
+from pymc.distributions.multivariate import ZeroSumNormalRV
 from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Clip, Second
 from pytensor.tensor.blockwise import Blockwise
@@ -13,19 +15,27 @@ from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
 
-__all__ = ["FAMILIES", "GaussianPrior", "distribution_name", "read_prior", "square_root"]
+__all__ = [
+    "FAMILIES",
+    "GaussianPrior",
+    "distribution_name",
+    "is_gaussian",
+    "read_prior",
+    "square_root",
+]
 
 FAMILIES = {NormalRV: "normal", LogNormalRV: "lognormal"}
 """Distributions of responses whose Normal effects integrate out exactly."""
 
 
 class GaussianPrior(NamedTuple):
-    """Mean and scale of a Normal, multivariate Normal or flat prior; see ``RandomEffects``."""
+    """A Normal, multivariate Normal, zero-sum Normal or flat prior; see ``RandomEffects``."""
 
     mean: Variable
     scale: Variable
-    width: int
-    flat: bool
+    support_ndim: int = 0
+    flat: bool = False
+    zero_sum: bool = False
 
 
 def distribution_name(rv: Variable) -> str:
@@ -33,29 +43,42 @@ def distribution_name(rv: Variable) -> str:
     op = rv.owner.op if rv.owner else None
     if isinstance(op, Elemwise) and isinstance(op.scalar_op, Clip):
         return "Censored"  # as pymc.dims writes it
-    printed = getattr(op, "_print_name", None) or (type(op or rv).__name__,)
-    name = printed[0].removesuffix(f"_{rv.name}")  # CustomDist_y
+    printed, *_ = getattr(op, "_print_name", None) or ("Unknown",)
+    printed = type(op or rv).__name__ if printed == "Unknown" else printed
+    name = printed.removesuffix(f"_{rv.name}")  # CustomDist_y
     name = {"MultivariateNormal": "MvNormal"}.get(name, name)
     return name.removeprefix("_").removesuffix("RV").removesuffix("RandomVariable")
 
 
-def read_prior(rv: Variable) -> GaussianPrior | None:
-    """Read the prior of a random variable, or return None if it is not Gaussian."""
+def is_gaussian(rv: Variable) -> bool:
+    """Whether the prior of a random variable is one that can be integrated out."""
+    op = rv.owner.op if rv.owner else None
+    return isinstance(op, NormalRV | MvNormalRV | ZeroSumNormalRV | FlatRV)
+
+
+def read_prior(rv: Variable, shape: tuple[int, ...] = ()) -> GaussianPrior:
+    """Read the prior of a Gaussian random variable; of a zero-sum one the shape matters."""
     node = rv.owner
     match node.op if node else None:
         case NormalRV():
             mean, sigma = node.op.dist_params(node)
-            return GaussianPrior(mean, sigma, width=1, flat=False)
+            return GaussianPrior(mean, sigma)
         case MvNormalRV():
             mean, cov = node.op.dist_params(node)
-            width = rv.type.shape[-1] or cov.type.shape[-1] or mean.type.shape[-1]
-            if width is None:
-                return None
-            return GaussianPrior(_unfilled(mean), square_root(cov), width=width, flat=False)
+            return GaussianPrior(_unfilled(mean), square_root(cov), support_ndim=1)
+        case ZeroSumNormalRV():
+            ndim = node.op.ndim_supp
+            sigma = node.op.dist_params(node)[0][(..., *[0] * ndim)]
+            projection: np.ndarray = np.ones((1, 1))
+            for length in shape[-ndim:]:
+                projection = np.kron(projection, np.eye(length) - 1 / length)
+            scale = pt.shape_padright(sigma, 2) * projection.astype(sigma.type.dtype)
+            mean = pt.constant(0.0, dtype=rv.type.dtype)
+            return GaussianPrior(mean, scale, support_ndim=ndim, zero_sum=True)
         case FlatRV():
             zero, one = (pt.constant(value, dtype=rv.type.dtype) for value in (0.0, 1.0))
-            return GaussianPrior(zero, one, width=1, flat=True)
-    return None
+            return GaussianPrior(zero, one, flat=True)
+    raise TypeError(f"{rv} is not Gaussian")
 
 
 def _unfilled(mean: Variable) -> Variable:

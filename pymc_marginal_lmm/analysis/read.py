@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytensor.tensor as pt
+from pymc.distributions.transforms import ZeroSumTransform
 from pymc.model.fgraph import (
     ModelDeterministic,
     ModelFreeRV,
@@ -32,6 +33,7 @@ from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
     GaussianPrior,
     distribution_name,
+    is_gaussian,
     read_prior,
 )
 from pymc_marginal_lmm.analysis.remedies import likelihood_remedy
@@ -74,6 +76,28 @@ class ModelGraph:
         """Return the value variable of a random variable, or the data of an observed one."""
         return variable.owner.inputs[1]
 
+    def uninformed(self) -> list[Variable]:
+        """Return the free variables that no likelihood and no Potential depends on.
+
+        Whatever they are, they integrate to one: data say nothing about them but through their
+        parents. Outputs of one node have one joint density and so are informed together.
+        """
+        roots = [self.rv(variable) for variable in (*self.observed, *self.potentials)]
+        informed: set[Variable] = set()
+        while True:
+            reached = set(ancestors(roots))
+            nodes = {root.owner for root in roots}
+            more = [
+                variable
+                for variable in self.free
+                if variable not in informed
+                and (variable in reached or self.rv(variable).owner in nodes)
+            ]
+            if not more:
+                return [variable for variable in self.free if variable not in informed]
+            informed.update(more)
+            roots += [self.rv(variable) for variable in more]
+
     def parents(self, expressions: Iterable[Variable]) -> list[Variable]:
         """Return the free variables that expressions depend on directly."""
         reached = set(ancestors(list(expressions), blockers=self.free))
@@ -94,6 +118,9 @@ class Reading:
         Over the variables of the graph that was read; None if nothing can be integrated out.
     effects, responses : list of Variable
         The graph's variables, in the order of ``model.effects`` and ``model.responses``.
+    barren : list of Variable
+        Free variables that depend on the effects and that no data depend on, parents first: they
+        integrate to one, whatever their distribution.
     refusals : dict
         Why each other candidate stays sampled, by name.
     structural : dict
@@ -105,6 +132,7 @@ class Reading:
     model: MixedModel | None = None
     effects: list[Variable] = field(default_factory=list)
     responses: list[Variable] = field(default_factory=list)
+    barren: list[Variable] = field(default_factory=list)
     refusals: dict[str, NotMarginalizable] = field(default_factory=dict)
     structural: dict[str, SharedVariable] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
@@ -132,8 +160,10 @@ def read_model(graph: ModelGraph, candidates: Sequence[Variable] | None = None) 
     reading = Reading()
     while remaining:
         values = Values()
+        barren = _barren(graph, remaining)
+        effects = [variable for variable in remaining if variable not in barren]
         try:
-            _read_exactly(graph, remaining, values, reading)
+            _read_exactly(graph, effects, barren, values, reading)
         except Refusal as refusal:
             for leaf in refusal.leaves:
                 remaining.remove(leaf)
@@ -146,24 +176,34 @@ def read_model(graph: ModelGraph, candidates: Sequence[Variable] | None = None) 
     return reading
 
 
+def _barren(graph: ModelGraph, candidates: Sequence[Variable]) -> list[Variable]:
+    """Return what drops out of the model once the candidates that data depend on do."""
+    uninformed = graph.uninformed()
+    dropped = [variable for variable in candidates if variable not in uninformed]
+    barren: list[Variable] = []
+    for variable in uninformed:  # parents first
+        if any(parent in dropped for parent in graph.parents(graph.parameters(variable))):
+            barren.append(variable)
+            dropped.append(variable)
+    return barren
+
+
 def _read_exactly(
-    graph: ModelGraph, candidates: list[Variable], values: Values, reading: Reading
+    graph: ModelGraph,
+    candidates: list[Variable],
+    barren: list[Variable],
+    values: Values,
+    reading: Reading,
 ) -> None:
     """Read the model with exactly these candidates integrated out, or refuse some of them."""
-    sampled = [variable for variable in graph.free if variable not in candidates]
-    priors = _read_priors(graph, candidates)
+    sampled = [v for v in graph.free if v not in candidates and v not in barren]
+    shapes = _read_shapes(graph, candidates, values)
+    priors = _read_priors(graph, shapes)
     _check_other_uses(graph, candidates, sampled)
 
     reader = AffineReader(values, sampled)
     leaves = [variable for variable in graph.free if variable in candidates]  # parents first
-    shapes = {}
     for leaf in leaves:
-        try:
-            shapes[leaf] = values.shape(graph.rv(leaf))
-        except NotKnown:
-            raise Refusal(
-                [leaf], "its shape depends on a sampled variable", LEAVE_SAMPLED
-            ) from None
         reader.add_leaf(leaf, priors[leaf].mean, shapes[leaf])
 
     responses: list[Variable] = []
@@ -200,7 +240,8 @@ def _read_exactly(
             dims=tuple(leaf.owner.op.dims),
             shape=shapes[leaf],
             dtype=leaf.type.dtype,
-            width=priors[leaf].width,
+            support_ndim=priors[leaf].support_ndim,
+            zero_sum=priors[leaf].zero_sum,
             flat=priors[leaf].flat,
             scale=priors[leaf].scale,
             mean=priors[leaf].mean,
@@ -216,27 +257,42 @@ def _read_exactly(
     factors = find_factors(terms, effects, reader.parameters)
     reading.model = MixedModel(effects, model_responses, factors, block_structure(factors))
     check_finite(reading.model, [graph.value(response) for response in responses], sampled)
-    reading.effects, reading.responses = leaves, responses
+    reading.effects, reading.responses, reading.barren = leaves, responses, barren
 
 
-def _read_priors(
-    graph: ModelGraph, candidates: Sequence[Variable]
-) -> dict[Variable, GaussianPrior]:
-    priors = {}
+def _read_shapes(
+    graph: ModelGraph, candidates: Sequence[Variable], values: Values
+) -> dict[Variable, tuple[int, ...]]:
+    shapes = {}
     for candidate in candidates:
         rv = graph.rv(candidate)
-        prior = read_prior(rv)
-        if prior is None:
+        if not is_gaussian(rv):
             raise Refusal(
                 [candidate],
                 f"its prior is {distribution_name(rv)}",
-                "Only Normal, MvNormal and Flat variables can be integrated out; leave it sampled.",
+                "Only Normal, MvNormal, ZeroSumNormal and Flat variables can be integrated out; "
+                "leave it sampled.",
             )
-        if candidate.owner.op.transform is not None:
+        try:
+            shapes[candidate] = values.shape(rv)
+        except NotKnown:
+            raise Refusal(
+                [candidate], "its shape depends on a sampled variable", LEAVE_SAMPLED
+            ) from None
+    return shapes
+
+
+def _read_priors(
+    graph: ModelGraph, shapes: dict[Variable, tuple[int, ...]]
+) -> dict[Variable, GaussianPrior]:
+    candidates, priors = list(shapes), {}
+    for candidate, shape in shapes.items():
+        prior = read_prior(graph.rv(candidate), shape)
+        transform = candidate.owner.op.transform
+        if transform is not None and not isinstance(transform, ZeroSumTransform):
             raise Refusal(
                 [candidate],
-                f"its value is transformed ({type(candidate.owner.op.transform).__name__}), which "
-                "restricts its prior",
+                f"its value is transformed ({type(transform).__name__}), which restricts its prior",
                 "Remove the transform, or leave it sampled.",
             )
         priors[candidate] = prior

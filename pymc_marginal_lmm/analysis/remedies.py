@@ -15,9 +15,6 @@ _HINTS = {
 
 def likelihood_remedy(distribution: str) -> str:
     """Say what to do about a likelihood, by the name of its distribution."""
-    general = (
-        "Only Normal and LogNormal likelihoods without missing values integrate exactly; "
-        "leave the variable sampled."
-    )
+    general = "Only Normal and LogNormal likelihoods integrate exactly; leave the variable sampled."
     hint = _HINTS.get(distribution)
     return f"{general} {hint}" if hint else general

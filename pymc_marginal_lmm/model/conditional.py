@@ -8,24 +8,26 @@ from typing import Any
 import pytensor.tensor as pt
 from pymc.logprob.abstract import MeasurableOp, _logprob
 from pymc.model.core import Model
-from pymc.model.fgraph import (
-    ModelObservedRV,
-    fgraph_from_model,
-    model_deterministic,
-    model_free_rv,
-    model_from_fgraph,
-)
+from pymc.model.fgraph import fgraph_from_model
 from pytensor import config
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.replace import graph_replace
 
 from pymc_marginal_lmm.algebra.conditional import draw, log_conditional
-from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
+from pymc_marginal_lmm.model.initial_values import without_initial_values
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
+from pymc_marginal_lmm.model.restore import (
+    add_dependents,
+    add_effects,
+    marginal_nodes,
+    observed_responses,
+    recoverable,
+    restored_model,
+    with_own_rngs,
+)
 
-__all__ = ["ConditionalRV", "conditional", "recoverable"]
+__all__ = ["ConditionalRV", "conditional"]
 
 
 class ConditionalRV(OpFromGraph, MeasurableOp):
@@ -88,57 +90,15 @@ def _draw_effects(node: Apply, ys: Sequence[Variable]) -> list[Variable]:
     return op(*node.inputs, *ys, rng, return_list=True)[:-1]
 
 
-def _marginal_nodes(fgraph: FunctionGraph) -> list[Apply]:
-    return [node for node in fgraph.toposort() if isinstance(node.op, MarginalRV)]
-
-
-def recoverable(model: Model) -> list[str]:
-    """Return the names of integrated effects and of the Deterministics that depend on them."""
-    names: list[str] = []
-    for rv in model.observed_RVs:
-        if rv.owner is not None and isinstance(rv.owner.op, MarginalRV):
-            op = rv.owner.op
-            names += [effect.name for effect in op.structure.effects]
-            names += [name for name, _ in op.deterministics]
-    return list(dict.fromkeys(names))
-
-
 def conditional_fgraph(fgraph: FunctionGraph, names: Sequence[str] | None = None) -> None:
-    """Add effects and their Deterministics to the graph of a marginal model, in place."""
-    for node in _marginal_nodes(fgraph):
-        op = node.op
-        outputs = op.split(node.outputs)["responses"]
-        observed = {
-            client.inputs[0]: client
-            for out in outputs
-            for client, _ in fgraph.clients[out]
-            if isinstance(client.op, ModelObservedRV)
-        }
-        ys = [observed[out].inputs[1] for out in outputs]
-        draws = _draw_effects(node, ys)
-        _, parts = op.over(node.inputs)
-        known = dict(
-            zip(parts["responses"], (observed[o].outputs[0] for o in outputs), strict=True)
-        )
-        for effect, placeholder, drawn in zip(
-            op.structure.effects, parts["effects"], draws, strict=True
-        ):
-            if names is not None and effect.name not in names:
-                known[placeholder] = drawn
-                continue
-            drawn.name = effect.name
-            value = drawn.type(name=effect.name)
-            free = model_free_rv(drawn, value, None, effect.name, *effect.dims)
-            fgraph.add_output(free, reason="conditional", import_missing=True)
-            known[placeholder] = free
-        for (name, dims), expression in zip(
-            op.deterministics, parts["deterministics"], strict=True
-        ):
-            if names is None or name in names:
-                (expression,) = graph_replace([expression], known, strict=False)
-                expression.name = name
-                variable = model_deterministic(expression, name, *dims)
-                fgraph.add_output(variable, reason="conditional", import_missing=True)
+    """Add effects and what depends on them to the graph of a marginal model, in place."""
+    for node in marginal_nodes(fgraph):
+        responses = observed_responses(fgraph, node)
+        draws = _draw_effects(node, [response.owner.inputs[1] for response in responses])
+        _, parts = node.op.over(with_own_rngs(node.inputs))
+        known = dict(zip(parts["responses"], responses, strict=True))
+        add_effects(fgraph, node.op, parts["effects"], draws, known, names)
+        add_dependents(fgraph, node.op, parts["dependents"], known, names)
 
 
 def conditional(model: Model, rvs: str | Sequence[str] | None = None) -> Model:
@@ -149,14 +109,17 @@ def conditional(model: Model, rvs: str | Sequence[str] | None = None) -> Model:
 
         log p(y, v | θ) = log p(y | θ) + log p(v | y, θ)
 
+    Variables that dropped out with the effects since no data depend on them (missing responses)
+    follow their own distribution again.
+
     Parameters
     ----------
     model : pymc.Model
         A model made by :func:`~pymc_marginal_lmm.marginalize`; it is not changed.
     rvs : str or sequence of str, optional
-        Names of the effects, and of Deterministics that depend on them, to give back; all by
-        default. With a selection the model can be sampled forward, but its density is defined
-        only if all effects are there.
+        Names of the effects, and of variables that depend on them, to give back; all by default.
+        With a selection the model can be sampled forward, but its density is defined only if all
+        effects are there.
 
     Returns
     -------
@@ -176,12 +139,10 @@ def conditional(model: Model, rvs: str | Sequence[str] | None = None) -> Model:
     names = [rvs] if isinstance(rvs, str) else None if rvs is None else list(rvs)
     if unknown := [name for name in names or () if name not in available]:
         raise ValueError(
-            f"{', '.join(map(repr, unknown))}: not among the integrated effects and their "
-            f"Deterministics, which are {', '.join(available)}."
+            f"{', '.join(map(repr, unknown))}: not among the integrated effects and what depends "
+            f"on them, which are {', '.join(available)}."
         )
     with without_initial_values(model):
         fgraph, _ = fgraph_from_model(model)
     conditional_fgraph(fgraph, names)
-    new = model_from_fgraph(fgraph, mutate_fgraph=True)
-    keep_initial_values(model, new)
-    return new
+    return restored_model(fgraph, model)

@@ -9,34 +9,67 @@ graph: cloning, pickling and replacing parameters keep everything consistent wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytensor.tensor as pt
 from pymc.logprob.abstract import MeasurableOp, _logprob
+from pymc.logprob.transforms import Transform
 from pytensor import config
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Variable
+from pytensor.graph.type import Type
 
 from pymc_marginal_lmm.algebra.density import log_density
 from pymc_marginal_lmm.structure import MixedModel
 
-__all__ = ["MarginalRV", "inline"]
+__all__ = ["Dependent", "MarginalRV", "inline"]
+
+
+@dataclass(frozen=True)
+class Dependent:
+    """A variable that left the model with the effects that it depends on.
+
+    Parameters
+    ----------
+    name : str
+    dims : tuple of str
+    value : Type, optional
+        Of the value variable, for a random variable; a Deterministic has none.
+    value_name : str
+        Name of the value variable.
+    transform : Transform, optional
+        Of the value.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    value: Type | None = None
+    value_name: str = ""
+    transform: Transform | None = None
 
 
 class MarginalRV(OpFromGraph, MeasurableOp):
     """Effects and responses of a linear mixed-effects model, jointly.
 
-    Outputs are, in this order: the effects, the responses, the Deterministics that depend on
-    effects, the symbols of ``structure``, and the updated random generators.
+    Outputs are, in this order: the effects, the responses, the dependents, the symbols of
+    ``structure``, and the updated random generators.
 
     Parameters
     ----------
     structure : MixedModel
         With placeholders for its symbols.
-    deterministics : tuple of (str, tuple of str)
-        Names and dims of the Deterministics among the outputs.
+    dependents : tuple of Dependent
+        The Deterministics that depend on effects, and the random variables that do so and that
+        no data depend on; parents first.
+    order : tuple of str
+        Names of the variables of the model, as its user ordered them.
+    initial_values : dict, optional
+        Of effects and dependents that were given one, by name.
     """
+
+    _print_name = ("Marginal", r"\operatorname{Marginal}")
 
     def __init__(
         self,
@@ -44,16 +77,26 @@ class MarginalRV(OpFromGraph, MeasurableOp):
         outputs: list[Variable],
         *,
         structure: MixedModel,
-        deterministics: tuple[tuple[str, tuple[str, ...]], ...] = (),
+        dependents: tuple[Dependent, ...] = (),
+        order: tuple[str, ...] = (),
+        initial_values: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         self.structure = structure
-        self.deterministics = deterministics
+        self.dependents = dependents
+        self.order = order
+        self.initial_values = dict(initial_values or {})
         super().__init__(inputs, outputs, inline=True, **kwargs)
 
     def __str__(self) -> str:
         effects = ", ".join(effect.name for effect in self.structure.effects)
         return f"MarginalRV({effects})"
+
+    @property
+    def given_back(self) -> list[str]:
+        """Names of the effects and dependents, which ``recover`` draws."""
+        effects = [effect.name for effect in self.structure.effects]
+        return effects + [dependent.name for dependent in self.dependents]
 
     @property
     def n_effects(self) -> int:
@@ -65,7 +108,7 @@ class MarginalRV(OpFromGraph, MeasurableOp):
         lengths = {
             "effects": self.n_effects,
             "responses": len(self.structure.responses),
-            "deterministics": len(self.deterministics),
+            "dependents": len(self.dependents),
             "symbols": len(self.structure.symbols()),
         }
         parts, start = {}, 0

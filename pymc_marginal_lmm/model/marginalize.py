@@ -6,7 +6,12 @@ import warnings
 from collections.abc import Sequence
 
 from pymc.model.core import Model
-from pymc.model.fgraph import ModelVar, fgraph_from_model, model_from_fgraph
+from pymc.model.fgraph import (
+    ModelDeterministic,
+    ModelVar,
+    fgraph_from_model,
+    model_from_fgraph,
+)
 from pymc.model.transform.optimization import freeze_dims_and_data
 from pymc.pytensorf import collect_default_updates
 from pytensor.graph.basic import Constant, Variable
@@ -15,18 +20,30 @@ from pytensor.graph.traversal import ancestors, io_toposort
 
 from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
 from pymc_marginal_lmm.errors import NotMarginalizable
+from pymc_marginal_lmm.model.data import StructuralData, fix_dims, guard_data
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
-from pymc_marginal_lmm.model.marginal_rv import MarginalRV
+from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
+from pymc_marginal_lmm.model.order import keep_order, order_of
+from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.shared import freeze_unnamed_data
+from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 from pymc_marginal_lmm.model.xtensors import without_xtensors
 
-__all__ = ["marginalize", "marginalize_fgraph", "read"]
+__all__ = ["Names", "marginalize", "marginalize_fgraph", "marginalized", "read"]
 
 type Names = str | Variable | Sequence[str | Variable]
 
 
-def resolve_names(model: Model, rvs: Names | None) -> list[str] | None:
+def resolve_names(model: Model, rvs: Names | None, plain: Model) -> list[str] | None:
     """Turn names or variables into names of free variables.
+
+    Parameters
+    ----------
+    model : Model
+        To which variables belong.
+    rvs : str, Variable, or sequence of them, optional
+    plain : Model
+        To which names belong: ``model``, or what it was made from.
 
     Raises
     ------
@@ -37,11 +54,12 @@ def resolve_names(model: Model, rvs: Names | None) -> list[str] | None:
         return None
     rvs = [rvs] if isinstance(rvs, str | Variable) else list(rvs)
     names = [rv if isinstance(rv, str) else rv.name for rv in rvs]
-    free = [rv.name for rv in model.free_RVs]
+    free = [rv.name for rv in plain.free_RVs]
     for name, rv in zip(names, rvs, strict=True):
-        if name in free and (isinstance(rv, str) or rv is model[name]):
+        own = isinstance(rv, str) or (name in model.named_vars and rv is model[name])
+        if name in free and own:
             continue
-        if name not in model.named_vars:
+        if name not in plain.named_vars:
             reason = "the model has no variable of that name"
         elif name in free:
             reason = "the variable belongs to another model"
@@ -54,60 +72,86 @@ def resolve_names(model: Model, rvs: Names | None) -> list[str] | None:
 def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, Reading]:
     """Read a model, frozen as far as its structure depends on data and dims.
 
+    A marginal model is read as the plain model it stands for: effects are integrated out jointly,
+    those that are integrated out already together with new ones.
+
     Returns
     -------
-    frozen : Model
-        A copy of the model in which dims and the data that serve as indices are constants.
+    plain : Model
+        The model, with all its effects.
     fgraph : FunctionGraph
-        The graph of ``frozen``.
+        A copy of its graph, in which dims and the data that serve as indices are constants.
     reading : Reading
         Over the variables of ``fgraph``.
     """
-    names = resolve_names(model, rvs)
-    if not model.observed_RVs:
+    plain = unmarginalize(model) if (done := marginal_ops(model)) else model
+    names = resolve_names(model, rvs, plain)
+    if names is not None:
+        before = [effect.name for op in done for effect in op.structure.effects]
+        names = list(dict.fromkeys([*before, *names]))
+    if not plain.observed_RVs:
         raise NotMarginalizable(
             names[0] if names else "all effects",
             "the model has no likelihood",
             "Give a variable observed data (observed=...) before marginalizing.",
         )
-    model = without_xtensors(model)
+    plain = without_xtensors(plain)
+    constants = [v.name for v in plain.data_vars if isinstance(v, StructuralData)]
     data: list[str] = []
     while True:
-        frozen = freeze_dims_and_data(model, data=data)
+        frozen = freeze_dims_and_data(plain, data=data)
         with without_initial_values(frozen):
             fgraph, memo = fgraph_from_model(frozen)
         freeze_unnamed_data(fgraph)
         candidates = None if names is None else [memo[frozen[name]] for name in names]
-        order = [memo[frozen[rv.name]] for rv in model.free_RVs]
+        order = [memo[frozen[rv.name]] for rv in plain.free_RVs]
         reading = read_model(ModelGraph(fgraph, order), candidates)
-        reading.frozen = tuple(data)
+        reading.frozen = (*constants, *data)
         if not reading.structural:
-            return frozen, fgraph, reading
+            return plain, fgraph, reading
         data += list(reading.structural)
 
 
-def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading) -> None:
-    """Replace effects and responses of a model's graph by one :class:`MarginalRV`, in place."""
+def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading, model: Model) -> None:
+    """Replace effects and responses of a model's graph by one :class:`MarginalRV`, in place.
+
+    Parameters
+    ----------
+    fgraph : FunctionGraph
+    reading : Reading
+        Over the variables of ``fgraph``.
+    model : Model
+        The user's: its order of variables, and its initial values, are remembered.
+    """
     assert reading.model is not None
     graph = ModelGraph(fgraph)
     effects, responses = reading.effects, reading.responses
+    gone = [*effects, *reading.barren]
+    # In the order of the graph, which has parents first.
     dependent = [
         variable
-        for variable in graph.deterministics
-        if any(parent in effects for parent in graph.parents([variable]))
+        for node in fgraph.toposort()
+        for variable in node.outputs
+        if variable in reading.barren
+        or (
+            variable in graph.deterministics
+            and any(parent in gone for parent in graph.parents([variable]))
+        )
     ]
     roots = [graph.rv(variable) for variable in (*effects, *responses, *dependent)]
     symbols = reading.model.symbols()
     outputs = [*roots, *symbols]
 
-    sampled = [variable for variable in graph.free if variable not in effects]
-    reached = ancestors(outputs, blockers=sampled)
+    # Other responses are given, like parameters: a Deterministic may hold them.
+    given = [v for v in graph.free if v not in gone]
+    given += [v for v in graph.observed if v not in responses]
+    reached = ancestors(outputs, blockers=given)
     inputs = list(
         dict.fromkeys(
-            v for v in reached if v in sampled or (v.owner is None and not isinstance(v, Constant))
+            v for v in reached if v in given or (v.owner is None and not isinstance(v, Constant))
         )
     )
-    values = {graph.value(variable) for variable in effects}
+    values = {graph.value(variable) for variable in gone}
     inputs = [v for v in inputs if v not in values]
     outputs = _without_model_variables(inputs, outputs)
     updates = collect_default_updates(outputs[: len(roots)], inputs=inputs, must_be_shared=False)
@@ -115,7 +159,13 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading) -> None:
         inputs,
         [*outputs, *updates.values()],
         structure=reading.model.with_symbols([None] * len(symbols)),
-        deterministics=tuple((d.owner.op.name, tuple(d.owner.op.dims)) for d in dependent),
+        dependents=tuple(_dependent(variable) for variable in dependent),
+        order=order_of(model),
+        initial_values={
+            rv.name: value
+            for rv, value in model.rvs_to_initial_values.items()
+            if value is not None and any(v.owner.op.name == rv.name for v in gone)
+        },
     )
     drawn = op.split(op(*inputs, return_list=True))
     for variable in (*effects, *dependent):
@@ -123,6 +173,14 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading) -> None:
     for response, new in zip(responses, drawn["responses"], strict=True):
         new.name = response.name
         fgraph.change_node_input(response.owner, 0, new, import_missing=True)
+
+
+def _dependent(variable: Variable) -> Dependent:
+    op = variable.owner.op
+    if isinstance(op, ModelDeterministic):
+        return Dependent(op.name, tuple(op.dims))
+    value = ModelGraph.value(variable)
+    return Dependent(op.name, tuple(op.dims), value.type, value.name, op.transform)
 
 
 def _without_model_variables(
@@ -152,7 +210,8 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     Parameters
     ----------
     model : pymc.Model
-        Any model; it is not changed.
+        Any model; it is not changed. A marginal model is taken further: what is integrated out
+        already is so jointly with what is added.
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out. By default every free variable for which that is possible,
         the coefficients of fixed effects included; :func:`~pymc_marginal_lmm.explain` lists them.
@@ -160,8 +219,8 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     Returns
     -------
     pymc.Model
-        A new model. Dims, and ``pm.Data`` that serve as indices, are constants in it; other
-        ``pm.Data`` can be changed by :func:`pymc.set_data` as long as their shape stays.
+        A new model. Dims, and ``pm.Data`` that serve as indices, are constants in it (setting
+        them raises); other ``pm.Data`` can be set by :func:`pymc.set_data`, with shapes kept.
         Deterministics that depend on the effects come back with :func:`recover`.
 
     Raises
@@ -191,19 +250,28 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     >>> [rv.name for rv in mlmm.marginalize(model).free_RVs]
     ['tau']
     """
-    frozen, fgraph, reading = read(model, rvs_to_marginalize)
-    if rvs_to_marginalize is not None and reading.refusals:
+    marginal, _ = marginalized(model, rvs_to_marginalize)
+    if marginal is None and rvs_to_marginalize is None:
+        warnings.warn(
+            "No variable of this model can be integrated out; the model is returned as it was. "
+            "explain(model) gives the reason for each variable.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return marginal or model
+
+
+def marginalized(model: Model, rvs: Names | None) -> tuple[Model | None, Reading]:
+    """Return the marginal model, or None if nothing can be integrated out, and what was read."""
+    plain, fgraph, reading = read(model, rvs)
+    if rvs is not None and reading.refusals:
         raise next(iter(reading.refusals.values()))
     if reading.model is None:
-        if rvs_to_marginalize is None:
-            warnings.warn(
-                "No variable of this model can be integrated out; the model is returned as it "
-                "was. explain(model) gives the reason for each variable.",
-                UserWarning,
-                stacklevel=2,
-            )
-        return model
-    marginalize_fgraph(fgraph, reading)
+        return None, reading
+    marginalize_fgraph(fgraph, reading, plain)
+    guard_data(fgraph, reading.frozen)
+    fix_dims(fgraph, plain)
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)
-    keep_initial_values(frozen, marginal)
-    return marginal
+    keep_initial_values(plain, marginal)
+    keep_order(marginal, order_of(plain))
+    return marginal, reading

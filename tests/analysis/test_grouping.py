@@ -44,7 +44,7 @@ def effects_of(widths: Sequence[int], sizes: Sequence[int]) -> list[RandomEffect
     """Make variables of which only the sizes matter."""
     zero = pt.constant(0.0)
     return [
-        RandomEffects(f"v{i}", (), (size,), "float64", width, False, zero, zero)
+        RandomEffects(f"v{i}", (), (size // width, width), "float64", 1, False, zero, zero)
         for i, (width, size) in enumerate(zip(widths, sizes, strict=True))
     ]
 

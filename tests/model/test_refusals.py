@@ -234,7 +234,7 @@ def _mixture_likelihood() -> None:
     pm.NormalMixture("y", w=[0.5, 0.5], mu=means, sigma=sigma(), observed=y)
 
 
-@refused("u", "prior is CustomDist", "Only Normal, MvNormal and Flat")
+@refused("u", "prior is CustomDist", "Only Normal, MvNormal, ZeroSumNormal and Flat")
 def _custom_prior() -> None:
     def dist(tau: pt.TensorVariable, size: pt.TensorVariable) -> pt.TensorVariable:
         return pm.Normal.dist(0.0, tau, size=size)
@@ -243,7 +243,7 @@ def _custom_prior() -> None:
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
-@refused("u", "prior is AR", "Only Normal, MvNormal and Flat")
+@refused("u", "prior is AR", "Only Normal, MvNormal, ZeroSumNormal and Flat")
 def _autoregressive_prior() -> None:
     start = pm.Normal.dist(0.0, 1.0)
     u = pm.AR("u", rho=[0.5], sigma=1.0, init_dist=start, steps=3)
@@ -266,13 +266,6 @@ def _one_of_two_likelihoods() -> None:
 @refused("u", "likelihood of 'y' is Minibatch", "Leave out total_size", others=())
 def _minibatch() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y, total_size=1000)
-
-
-@refused("u", "missing|y_unobserved", "leave", others=())
-def _missing_responses() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pm.exceptions.ImputationWarning)
-        pm.Normal("y", intercept() + effects()[g], sigma(), observed=bad(y, np.nan))
 
 
 @refused("u", "enters no likelihood", "Remove it, or leave it sampled")
@@ -309,24 +302,20 @@ def _in_the_scale_of_an_effect() -> None:
 # --- The prior --------------------------------------------------------------------------------
 
 
-@refused("u", "prior is StudentT", "Only Normal, MvNormal and Flat")
+@refused("u", "prior is StudentT", "Only Normal, MvNormal, ZeroSumNormal and Flat")
 def _student_prior() -> None:
     u = pm.StudentT("u", nu=3, sigma=pm.HalfNormal("tau"), shape=4)
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
-@refused("tau", "prior is HalfNormal", "Only Normal, MvNormal and Flat", others=("a", "u"))
+@refused(
+    "tau", "prior is HalfNormal", "Only Normal, MvNormal, ZeroSumNormal and Flat", others=("a", "u")
+)
 def _standard_deviation() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y)
 
 
-@refused("u", "prior is ZeroSumNormal", "Only Normal, MvNormal and Flat")
-def _zero_sum_prior() -> None:
-    u = pm.ZeroSumNormal("u", pm.HalfNormal("tau"), shape=4)
-    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
-
-
-@refused("u", "prior is Truncated", "Only Normal, MvNormal and Flat")
+@refused("u", "prior is Truncated", "Only Normal, MvNormal, ZeroSumNormal and Flat")
 def _truncated_prior() -> None:
     u = pm.Truncated("u", pm.Normal.dist(0.0, 1.0), lower=0.0, upper=None, shape=4)
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)

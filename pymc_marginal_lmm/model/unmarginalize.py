@@ -1,0 +1,80 @@
+"""``unmarginalize``: the plain model back."""
+
+from __future__ import annotations
+
+from pymc.model.core import Model
+from pymc.model.fgraph import fgraph_from_model
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import graph_replace
+
+from pymc_marginal_lmm.model.initial_values import without_initial_values
+from pymc_marginal_lmm.model.restore import (
+    add_dependents,
+    add_effects,
+    marginal_nodes,
+    marginal_ops,
+    observed_responses,
+    restored_model,
+    with_own_rngs,
+)
+
+__all__ = ["unmarginalize"]
+
+
+def unmarginalize_fgraph(fgraph: FunctionGraph) -> None:
+    """Exchange the integrated part of a model's graph for what it was made from, in place."""
+    for node in marginal_nodes(fgraph):
+        responses = observed_responses(fgraph, node)
+        _, parts = node.op.over(with_own_rngs(node.inputs))
+        known = dict(zip(parts["responses"], responses, strict=True))
+        add_effects(fgraph, node.op, parts["effects"], parts["effects"], known)
+        for response, placeholder in zip(responses, parts["responses"], strict=True):
+            others = {k: v for k, v in known.items() if k is not placeholder}
+            (rv,) = graph_replace([placeholder], others, strict=False)
+            rv.name = response.owner.op.name
+            fgraph.change_node_input(response.owner, 0, rv, import_missing=True)
+        add_dependents(fgraph, node.op, parts["dependents"], known)
+
+
+def unmarginalize(model: Model) -> Model:
+    """Undo :func:`~pymc_marginal_lmm.marginalize`: a plain model, with all effects sampled.
+
+    Useful where the model that was marginalized is not at hand any more, or where the marginal
+    model was changed since (``pm.do``, ``noncenter``).
+
+    Parameters
+    ----------
+    model : pymc.Model
+        A model made by :func:`~pymc_marginal_lmm.marginalize`, and perhaps changed since; it is
+        not changed here.
+
+    Returns
+    -------
+    pymc.Model
+        A new model with the variables, dims, transforms, initial values and the joint density of
+        the original one. Dims, and ``pm.Data`` that serve as indices, stay constants.
+
+    Raises
+    ------
+    ValueError
+        ``model`` has no integrated effects.
+
+    Examples
+    --------
+    >>> import numpy as np, pymc as pm, pymc_marginal_lmm as mlmm
+    >>> with pm.Model() as model:
+    ...     u = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=3)
+    ...     y = pm.Normal("y", u[[0, 0, 1, 1, 2, 2]], 1, observed=np.arange(6) / 6)
+    >>> marginal = mlmm.marginalize(model)
+    >>> [rv.name for rv in mlmm.unmarginalize(marginal).free_RVs]
+    ['tau', 'u']
+    """
+    if not marginal_ops(model):
+        raise ValueError(
+            "This model has no integrated effects to restore: pass the model that marginalize() "
+            "returned."
+        )
+    with without_initial_values(model):
+        fgraph, _ = fgraph_from_model(model)
+    unmarginalize_fgraph(fgraph)
+    return restored_model(fgraph, model)
