@@ -125,6 +125,24 @@ def test_scales_that_are_negative() -> None:
         assert logp(point) == -np.inf
 
 
+def test_nearly_collinear_columns() -> None:
+    """Smooth basis functions with an intercept, as of a Gaussian process: nearly dependent."""
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.uniform(-1.0, 1.0, size=40))
+    y = x + rng.normal(size=40)
+    basis = np.sin(np.outer(x / 8 + 1, np.arange(1, 7)) * np.pi / 2)
+    assert np.linalg.cond(np.column_stack([np.ones(40), basis])) > 1e6
+    with pm.Model() as plain:
+        tau = pm.HalfFlat("tau", default_transform=None)
+        a = pm.Normal("a", 0.0, 1.0)
+        w = pm.Normal("w", 0.0, tau, shape=6)
+        pm.Normal("y", a + basis @ w, 1.0, observed=y)
+    point = {"tau": np.array(0.7), "a": np.array(0.3), "w": rng.normal(size=6)}
+    full = mlmm.conditional(mlmm.marginalize(plain))
+    found, expected = (m.compile_logp(mode="FAST_COMPILE")(point) for m in (full, plain))
+    assert_allclose(found, expected, rtol=1e-10)
+
+
 def test_mean_of_1e8_standard_deviations() -> None:
     y, group = simulate(1.0, 1.0, mean=1e8)
     with pm.Model() as plain:

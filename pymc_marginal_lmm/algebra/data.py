@@ -15,6 +15,7 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
+from scipy.sparse import diags_array
 from scipy.sparse.linalg import lsqr
 
 from pymc_marginal_lmm.algebra.crossproducts import (
@@ -28,6 +29,11 @@ from pymc_marginal_lmm.structure import Array, MixedModel
 from pymc_marginal_lmm.values import Values
 
 __all__ = ["DataTerms", "as_float", "data_terms", "is_free_of_rows"]
+
+
+DAMP = 1e-4
+"""Keeps nearly collinear columns (a Gaussian process' basis) from taking huge coefficients that
+cancel; passes after the first one remove what it leaves in all others."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +152,17 @@ def _reference_point(model: MixedModel, outcomes: Array, r: Array) -> np.ndarray
     v0 = np.zeros(size)
     # Fixed effects alone come first: a common mean must not be spread over effects that could
     # carry it as well. The last pass removes what rounding left in the one before.
+    norms = np.sqrt(np.asarray(Z.multiply(Z).sum(axis=0))).ravel()
+    norms[norms == 0] = 1.0
+    scaled = Z @ diags_array(1 / norms)
     fixed = np.concatenate([np.full(f.size, f.n_levels == 1) for f in model.factors])
     for columns in (fixed, ~fixed | fixed, ~fixed | fixed):
         if columns.any():
             residual = target - Z @ v0
-            step = lsqr(Z[:, columns], residual, atol=1e-10, btol=1e-10, iter_lim=50)[0]
-            v0[columns] += step
+            step = lsqr(
+                scaled[:, columns], residual, damp=DAMP, atol=1e-10, btol=1e-10, iter_lim=50
+            )
+            v0[columns] += step[0] / norms[columns]
     return v0.astype(config.floatX).astype("float64")  # r0 must belong to the v0 that is used
 
 
