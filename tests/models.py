@@ -952,3 +952,117 @@ def zero_sum_interaction() -> None:
     v = pm.ZeroSumNormal("v", kappa[:, None], shape=(2, 4))
     w = pm.Normal("w", 0.0, omega, shape=6)
     pm.Normal("y", u[g, h] + v[k, h] + w[data.index(6)], sigma, observed=data.y)
+
+
+# --- As users write them, again -------------------------------------------------------------------
+
+
+@canonical("u_0", "u_1", "u_2", "u_3", "u_4", "v_0", "v_1", "v_2", "v_3", "v_4")
+def scalars_in_a_list() -> None:
+    # Python loops; intercepts share a scale, slopes have their own.
+    data = Rows(n=40)
+    g = data.index(5)
+    sigma, tau = scales("sigma", "tau")
+    omega = pm.HalfNormal("omega", 1.0, shape=5)
+    us = [pm.Normal(f"u_{i}", 0.5, tau) for i in range(5)]
+    vs = [pm.Normal(f"v_{i}", 0.0, omega[i]) for i in range(5)]
+    mu = pt.stack(us)[g] + pt.stack(vs)[g] * data.x
+    pm.Normal("y", mu, sigma, observed=data.y)
+
+
+@canonical("u_0", "u_1", "u_2")
+def indicators_in_a_loop() -> None:
+    data = Rows()
+    g = data.index(3)
+    sigma, tau = scales("sigma", "tau")
+    mu = 1.0
+    for i in range(3):
+        mu = mu + pm.Normal(f"u_{i}", 0.0, tau) * (g == i)
+    pm.Normal("y", mu, sigma, observed=data.y)
+
+
+@canonical("z", tags=("hierarchical",))
+def noncentred_by_level() -> None:
+    # Each level has its own scale and a sampled mean.
+    data = Rows()
+    g = data.index(6)
+    (sigma,) = scales("sigma")
+    mu = pm.StudentT("mu", nu=4, mu=0.0, sigma=1.0)
+    tau = pm.HalfNormal("tau", 1.0, shape=6)
+    z = pm.Normal("z", 0.0, 1.0, shape=6)
+    u = pm.Deterministic("u", mu + tau * z)
+    pm.Normal("y", u[g], sigma, observed=data.y)
+
+
+@canonical("z", tags=("correlated",))
+def noncentred_stds() -> None:
+    data = Rows(n=40)
+    g, X = data.index(6), data.design(3)
+    (sigma,) = scales("sigma")
+    stds = pm.HalfNormal("stds", 1.0, shape=3)
+    z = pm.Normal("z", 0.0, 1.0, shape=(6, 3))
+    u = z * stds
+    pm.Normal("y", (u[g] * X).sum(axis=1), sigma, observed=data.y)
+
+
+@canonical("z_0", "z_1", tags=("correlated",))
+def noncentred_cholesky_by_hand() -> None:
+    data = Rows(n=40)
+    g = data.index(6)
+    sigma, tau_0, tau_1 = scales("sigma", "tau_0", "tau_1")
+    rho = pm.Uniform("rho", -1.0, 1.0)
+    z_0 = pm.Normal("z_0", 0.0, 1.0, shape=6)
+    z_1 = pm.Normal("z_1", 0.0, 1.0, shape=6)
+    u = tau_0 * z_0
+    v = tau_1 * (rho * z_0 + pt.sqrt(1.0 - rho**2) * z_1)
+    pm.Normal("y", u[g] + v[g] * data.x, sigma, observed=data.y)
+
+
+@canonical("u", tags=("hierarchical",))
+def sampled_group_level_predictor() -> None:
+    data = Rows()
+    g = data.index(6)
+    W = np.column_stack([np.ones(6), np.linspace(-1.0, 1.0, 6)])
+    sigma, tau = scales("sigma", "tau")
+    gamma = pm.Laplace("gamma", 0.0, 1.0, shape=2)
+    u = pm.Normal("u", W @ gamma, tau)
+    pm.Normal("y", u[g], sigma, observed=data.y)
+
+
+@canonical("u")
+def weighted_membership() -> None:
+    data = Rows(n=40)
+    first, second = data.index(6), data.index(6)
+    weight = data.rng.uniform(size=40).round(2)
+    sigma, tau, lam = scales("sigma", "tau", "lam")
+    u = pm.Normal("u", 0.0, tau, shape=6)
+    mu = lam * (weight * u[first] + (1 - weight) * u[second])
+    pm.Normal("y", mu + 0.3 * data.x, sigma, observed=data.y)
+
+
+@canonical("u", "v", tags=("several responses",))
+def two_responses_with_loadings() -> None:
+    # A shared factor with a free loading, and a sigma that both share.
+    data = Rows(n=40)
+    g = data.index(6)
+    y = data.y
+    sigma, tau_u, tau_v = scales("sigma", "tau_u", "tau_v")
+    lam = pm.Normal("lam", 1.0, 0.5)
+    u = pm.Normal("u", 0.0, tau_u, shape=6)
+    v = pm.Normal("v", 0.0, tau_v, shape=6)
+    pm.Normal("y_1", u[g[:20]], sigma, observed=y[:20])
+    pm.Normal("y_2", lam * u[g[20:]] + v[g[20:]] + 0.2, sigma, observed=y[20:])
+
+
+@canonical("beta", "u", "item", tags=("crossed",))
+def fibrosis_like() -> None:
+    # The slope's own loading by item: a factor whose design has more columns than effects.
+    data = Rows(n=48)
+    person, item = data.index(6), data.index(3)
+    sigma, tau, kappa = scales("sigma", "tau", "kappa")
+    lam = pm.HalfNormal("lam", 1.0, shape=3)
+    beta = pm.Normal("beta", 0.0, 2.0)
+    u = pm.Normal("u", 0.0, tau, shape=6)
+    items = pm.Normal("item", 0.0, kappa, shape=3)
+    mu = beta * data.x + pt.exp(0.5 * lam)[item] * u[person] + items[item]
+    pm.Normal("y", mu, sigma, observed=data.y)

@@ -11,7 +11,7 @@ one as well: a hundred scalars, each with its own rows, are a factor with a hund
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -79,18 +79,26 @@ def _merge_disjoint(pieces: list[list[_Membership]]) -> list[list[_Membership]]:
     merged: list[list[_Membership]] = []
     open_ones: dict[tuple[int, bool], list[int]] = {}
     for piece in pieces:
-        if len(piece) > 1 or piece[0].present.all():
+        own = _where_it_counts(piece[0])
+        if len(piece) > 1 or own.present.all():
             merged.append(piece)
             continue
-        (own,) = piece
         candidates = open_ones.setdefault((own.width, own.flat), [])
         room = next((i for i in candidates if not (merged[i][0].present & own.present).any()), None)
         if room is None:
             candidates.append(len(merged))
-            merged.append(piece)
+            merged.append([own])
         else:
             merged[room] = [_together(merged[room][0], own)]
     return merged
+
+
+def _where_it_counts(own: _Membership) -> _Membership:
+    """Let a single block be absent where it is multiplied by zero: an indicator is an index."""
+    counts = own.numbers.any(axis=1)
+    if not counts.any() or np.unique(own.blocks[own.present]).size > 1:
+        return own
+    return replace(own, blocks=np.where(counts, own.blocks, NOTHING))
 
 
 def _together(one: _Membership, other: _Membership) -> _Membership:
@@ -136,6 +144,8 @@ def _as_piece(memberships: list[_Membership]) -> _Piece:
         for k, m in enumerate(memberships)
         for j in range(m.slots.shape[1])
     ]
+    if n_levels == 1:  # whatever rows it is absent from
+        codes = np.zeros_like(codes)
     n_slots = width
     if len(memberships) >= n_levels:  # as many columns as there are levels: dense, one level
         entries = [

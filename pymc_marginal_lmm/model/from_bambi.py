@@ -10,7 +10,7 @@ from typing import Any
 from pymc.model.core import Model
 from xarray import DataTree
 
-__all__ = ["as_fitted", "pymc_model"]
+__all__ = ["finish_bambi", "pymc_model"]
 
 
 def pymc_model(model: Any) -> Model:
@@ -28,16 +28,41 @@ def pymc_model(model: Any) -> Model:
     return model.backend.model
 
 
-def as_fitted(model: Any, idata: DataTree, keep_offsets: bool = False) -> DataTree:
+def finish_bambi(
+    idata: DataTree,
+    model: Any,
+    *,
+    omit_offsets: bool = True,
+    include_response_params: bool = False,
+) -> DataTree:
     """Bring draws of a Bambi model's PyMC model into the form in which its ``fit`` returns them.
 
-    Intercepts are for predictors as the user gave them, not as Bambi centred them; offsets of
-    effects, and the mean of each row, are left out.
+    Bambi samples an intercept at the mean of the predictors and moves it to zero afterwards, in
+    ``fit``. Draws that did not come from there must be moved too, or ``model.predict`` gives
+    wrong numbers without a word. :func:`~pymc_marginal_lmm.sample` does so itself.
+
+    Parameters
+    ----------
+    idata : DataTree
+        Draws of all variables of ``model.backend.model``: what
+        :func:`~pymc_marginal_lmm.recover` returned. Pass it once, since the intercept moves.
+    model : bambi.Model
+        The built model.
+    omit_offsets : bool, default True
+        Leave out the standardized effects of non-centred terms.
+    include_response_params : bool, default False
+        Include the parameters of the response's distribution, by row.
+
+    Returns
+    -------
+    DataTree
+        To be used with ``model.predict`` and everything else of Bambi.
     """
     backend = model.backend
-    posterior = idata["posterior"].to_dataset()
-    by_row = {d.name for d in backend.model.deterministics} & {*model.family.likelihood.params}
-    idata["posterior"] = posterior.drop_vars(by_row & {*posterior.data_vars})
-    return backend._clean_results(
-        idata, omit_offsets=not keep_offsets, include_response_params=False
-    )
+    if not include_response_params:  # large; Bambi computes them on demand
+        posterior = idata["posterior"].to_dataset()
+        by_row = {d.name for d in backend.model.deterministics} & {*model.family.likelihood.params}
+        idata["posterior"] = posterior.drop_vars(by_row & {*posterior.data_vars})
+    finished = backend._clean_results(idata, omit_offsets, include_response_params)
+    backend.fit = True
+    return finished

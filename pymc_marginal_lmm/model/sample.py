@@ -13,7 +13,7 @@ from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.analysis.priors import is_gaussian
 from pymc_marginal_lmm.analysis.read import Reading
-from pymc_marginal_lmm.model.from_bambi import as_fitted, pymc_model
+from pymc_marginal_lmm.model.from_bambi import finish_bambi, pymc_model
 from pymc_marginal_lmm.model.marginalize import Names, marginalized
 from pymc_marginal_lmm.model.recover import recover
 from pymc_marginal_lmm.model.restore import marginal_ops
@@ -109,7 +109,7 @@ def sample(
             progressbar=progressbar,
         )
     if bambi_model is not None:
-        idata = as_fitted(bambi_model, idata, keep_offsets=selected is not None)
+        idata = finish_bambi(idata, bambi_model, omit_offsets=selected is None)
     if selected is not None:
         idata["posterior"] = idata["posterior"].to_dataset()[list(selected)]
     return idata

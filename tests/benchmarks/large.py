@@ -1,9 +1,11 @@
-"""One gradient of a large crossed model: time and peak memory.
+"""One gradient of a large model: time and peak memory.
 
     python -m tests.benchmarks.large [--rows 1000000] [--levels 100000 100] [--backend numba|jax]
+    python -m tests.benchmarks.large --nested --levels 100000 5000 500
 
-Two crossed factors, each its own scale, fixed effects integrated too. Prints one JSON line. Times
-are medians; run it alone, with BLAS threads set knowingly (``OPENBLAS_NUM_THREADS``).
+Two crossed factors, or any number of nested ones, each its own scale, fixed effects integrated
+too; ``--noncentred`` writes ``tau * z`` for each. Prints one JSON line. Times are medians; run it
+alone, with BLAS threads set knowingly (``OPENBLAS_NUM_THREADS``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import resource
 import statistics
 import time
 from importlib.metadata import version
+from itertools import pairwise
 
 import numpy as np
 import pymc as pm
@@ -22,20 +25,30 @@ import pymc as pm
 import pymc_marginal_lmm as mlmm
 
 
-def crossed_model(rows: int, levels: tuple[int, int], by_row: bool) -> pm.Model:
-    """Return ``y ~ a + b x + u[g] + v[h]``; ``by_row``: the coefficients stay sampled."""
+def large_model(args: argparse.Namespace) -> pm.Model:
+    """Return ``y ~ a + b x + u[g] + v[h] + …``; ``by_row``: the coefficients stay sampled."""
     rng = np.random.default_rng(0)
-    g, h = (rng.integers(m, size=rows).astype("int32") for m in levels)
-    x = rng.normal(size=rows)
-    y = 1 + 0.5 * x + rng.normal(size=levels[0])[g] + rng.normal(size=levels[1])[h]
-    y += rng.normal(size=rows)
+    if args.nested:
+        codes = [rng.integers(args.levels[0], size=args.rows).astype("int32")]
+        for below, above in pairwise(args.levels):
+            codes.append((codes[-1].astype("int64") * above // below).astype("int32"))
+    else:
+        codes = [rng.integers(m, size=args.rows).astype("int32") for m in args.levels]
+    x = rng.normal(size=args.rows)
+    y = 1 + 0.5 * x + rng.normal(size=args.rows)
+    for m, code in zip(args.levels, codes, strict=True):
+        y += rng.normal(size=m)[code]
     with pm.Model() as model:
-        tau_u, tau_v, sigma = (pm.HalfNormal(name, 1.0) for name in ("tau_u", "tau_v", "sigma"))
-        coefficient = pm.Laplace if by_row else pm.Normal
-        a, b = coefficient("a", 0.0, 5.0), coefficient("b", 0.0, 5.0)
-        u = pm.Normal("u", 0.0, tau_u, shape=levels[0])
-        v = pm.Normal("v", 0.0, tau_v, shape=levels[1])
-        pm.Normal("y", a + b * x + u[g] + v[h], sigma, observed=y)
+        sigma = pm.HalfNormal("sigma", 1.0)
+        coefficient = pm.Laplace if args.by_row else pm.Normal
+        mu = coefficient("a", 0.0, 5.0) + coefficient("b", 0.0, 5.0) * x
+        for i, (m, code) in enumerate(zip(args.levels, codes, strict=True)):
+            tau = pm.HalfNormal(f"tau_{i}", 1.0)
+            if args.noncentred:
+                mu = mu + (tau * pm.Normal(f"z_{i}", 0.0, 1.0, shape=m))[code]
+            else:
+                mu = mu + pm.Normal(f"u_{i}", 0.0, tau, shape=m)[code]
+        pm.Normal("y", mu, sigma, observed=y)
     return model
 
 
@@ -46,14 +59,16 @@ def peak_gigabytes() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--levels", type=int, nargs=2, default=(100_000, 100))
+    parser.add_argument("--levels", type=int, nargs="+", default=(100_000, 100))
     parser.add_argument("--backend", choices=["numba", "jax"], default="numba")
     parser.add_argument("--by-row", action="store_true", help="coefficients stay sampled")
+    parser.add_argument("--nested", action="store_true", help="each factor in the next")
+    parser.add_argument("--noncentred", action="store_true")
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
 
     started = peak_gigabytes()
-    model = crossed_model(args.rows, tuple(args.levels), args.by_row)
+    model = large_model(args)
     clock = time.perf_counter()
     marginal = mlmm.marginalize(model)
     transform = time.perf_counter() - clock
@@ -73,6 +88,8 @@ def main() -> None:
     result = {
         "rows": args.rows,
         "levels": list(args.levels),
+        "nested": args.nested,
+        "noncentred": args.noncentred,
         "by_row": args.by_row,
         "backend": args.backend,
         "transform_s": round(transform, 2),
