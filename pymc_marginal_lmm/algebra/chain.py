@@ -84,7 +84,7 @@ class Cliques:
         """Return ``right · x`` of factor ``i``: ``(M, S)``."""
         product = pt.tensordot(right[:, :, self.n_above(i) :], x2, axes=1)
         for j, levels, columns in self.above(i):
-            product += (right[:, :, columns] * x[j][levels][:, None, :]).sum(axis=-1)
+            product += (right[:, :, columns] * x[j][pt.constant(levels)][:, None, :]).sum(axis=-1)
         return product
 
     def quadratic(self, A: Blocks, x: Sequence[Variable], x2: Variable) -> Variable:
@@ -143,7 +143,7 @@ class Elimination:
 
 def _sum_levels(rows: Variable, parents: np.ndarray, n_levels: int) -> Variable:
     shape = (n_levels, *rows.type.shape[1:])
-    return pt.zeros(shape, dtype=rows.type.dtype)[parents].inc(rows)
+    return pt.zeros(shape, dtype=rows.type.dtype)[pt.constant(parents)].inc(rows)
 
 
 def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) -> Elimination:

@@ -40,7 +40,7 @@ def _by_factor(model: MixedModel, blocks: Sequence[Variable]) -> list[Variable]:
         own = [blocks[effect] for effect in share.effects]
         together = own[0] if len(own) == 1 else pt.concatenate(own)
         shape = (share.blocks.shape[0], slots.stop - slots.start)
-        parts[i].append(pt.reshape(together[share.blocks.reshape(-1)], shape))
+        parts[i].append(pt.reshape(together[pt.constant(share.blocks.reshape(-1))], shape))
     for factor, part in zip(model.factors, parts, strict=True):
         if factor.padding:
             part.append(pt.zeros((factor.n_levels, factor.padding), dtype=config.floatX))
@@ -56,7 +56,7 @@ def _by_variable(
         own = [written[effect] for effect in share.effects]
         together = own[0] if len(own) == 1 else pt.concatenate(own)
         values = levels[i][:, slots].reshape((share.blocks.size, model.width(share)))
-        together = together[share.blocks.reshape(-1)].set(values)
+        together = together[pt.constant(share.blocks.reshape(-1))].set(values)
         start = 0
         for effect in share.effects:
             size = model.effects[effect].n_blocks
@@ -165,7 +165,7 @@ def log_conditional(
     value = 0.5 * (post.elimination.log_det - quadratic - q * LOG_2PI) - log_scale
     for effect, u, unused in zip(model.effects, standard, free, strict=True):
         if unused.any():
-            prior = u[np.flatnonzero(unused)]
+            prior = u[pt.constant(np.flatnonzero(unused))]
             dimensions = effect.rank * int(unused.sum())
             value = value - 0.5 * ((prior**2).sum() + dimensions * LOG_2PI)
     return value

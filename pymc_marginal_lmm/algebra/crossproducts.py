@@ -56,7 +56,7 @@ def _segment_sum(rows: Array, codes: np.ndarray, n_segments: int) -> Array:
         sums = [np.bincount(codes, weights=c, minlength=n_segments) for c in columns]
         return np.stack(sums, axis=1).reshape(n_segments, *rows.shape[1:])
     shape = (n_segments, *(rows.shape[i] for i in range(1, rows.type.ndim)))
-    return pt.zeros(shape, dtype=rows.type.dtype)[codes].inc(rows)
+    return pt.zeros(shape, dtype=rows.type.dtype)[pt.constant(codes)].inc(rows)
 
 
 def _weighted(coefficients: Array, w: Array | None) -> Array:

@@ -79,7 +79,7 @@ def _precision(
         parts = []
         for j, levels, columns in cliques.above(i):
             above = scales[model.blocks.chain[j]]
-            above = above if above.type.shape[0] == 1 else above[levels]
+            above = above if above.type.shape[0] == 1 else above[pt.constant(levels)]
             parts.append(pt.matmul(A.right[i][:, :, columns], above))
         if trailing:
             far = A.right[i][:, :, cliques.n_above(i) :]

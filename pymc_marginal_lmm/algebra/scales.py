@@ -48,13 +48,12 @@ def effect_scale(effect: RandomEffects) -> Variable:
 def _share_scale(model: MixedModel, share: Share) -> Variable:
     """Return the scale of a share's blocks, ``(M·B or 1, S, S)``."""
     effects = [model.effects[effect] for effect in share.effects]
-    if len({effect.scale for effect in effects}) == 1:
-        scale = effect_scale(effects[0])
-        if scale.type.shape[0] == 1 or len(effects) == 1:
-            return scale if scale.type.shape[0] == 1 else scale[share.blocks.reshape(-1)]
+    shared = effect_scale(effects[0])
+    if len({effect.scale for effect in effects}) == 1 and shared.type.shape[0] == 1:
+        return shared
     parts = [pt.broadcast_to(effect_scale(e), (e.n_blocks, e.width, e.width)) for e in effects]
     full = parts[0] if len(parts) == 1 else pt.concatenate(parts)
-    return full[share.blocks.reshape(-1)]
+    return full[pt.constant(share.blocks.reshape(-1))]
 
 
 def _widths(model: MixedModel, factor: GroupingFactor) -> list[int]:

@@ -97,4 +97,4 @@ class Parameters:
             return vector
         if (local == local.flat[0]).all():
             return pt.broadcast_to(vector[int(local.flat[0])], places.shape)
-        return vector[local]
+        return vector[pt.constant(local)]
