@@ -179,11 +179,11 @@ def run(profile: settings, examples: int, test: Callable, *strategies: st.Search
 
 
 def test_random_models() -> None:
-    run(CI, 50, check_all, recipes())
+    run(CI, 60, check_all, recipes())
 
 
 def test_random_selections_and_the_identity() -> None:
-    run(CI, 10, check_some, recipes(), st.data())
+    run(CI, 20, check_some, recipes(), st.data())
 
 
 def test_random_hostile_models() -> None:

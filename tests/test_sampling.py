@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm as mlmm
-from tests.models import by_name
+from tests.models import MODELS, CanonicalModel, by_name
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,44 @@ def test_every_sampler_runs(sampler: str) -> None:
     mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)
     assert set(idata["posterior"].data_vars) == {"alpha", "sigma", "tau", "u"}
     assert np.isfinite(idata["posterior"]["u"]).all()
+
+
+QUICK = {
+    ("noncentred_correlated", "numpyro"),
+    ("two_responses_with_loadings", "numpyro"),
+    ("zero_sum", "numpyro"),
+    ("noncentred_by_level", "nutpie"),
+}
+"""Forms that are sampled in the fast suite; --runslow samples all of them."""
+
+
+@pytest.mark.parametrize(
+    ("canonical", "sampler"),
+    [
+        pytest.param(
+            model,
+            sampler,
+            id=f"{model}-{sampler}",
+            marks=[] if (model.name, sampler) in QUICK else [pytest.mark.slow],
+        )
+        for model in MODELS
+        for sampler in ("numpyro", "nutpie")
+    ],
+)
+def test_every_form(canonical: CanonicalModel, sampler: str) -> None:
+    """Everything that the plain model would have sampled is there, with its dims."""
+    plain = canonical.build()
+    assert set(mlmm.explain(plain).integrated) == set(canonical.effects)
+    marginal = mlmm.marginalize(plain)
+    idata = sample(marginal, sampler, draws=10)
+    mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)
+    posterior = idata["posterior"]
+    assert {v.name for v in plain.unobserved_RVs} == {*posterior.data_vars}
+    for name, values in posterior.data_vars.items():
+        assert values.shape == (2, 10, *plain[name].eval(mode="FAST_COMPILE").shape)
+        if dims := plain.named_vars_to_dims.get(name):
+            assert values.dims[2:] == tuple(dims)
+        assert np.isfinite(values).all()
 
 
 def test_other_inference_methods() -> None:
