@@ -22,6 +22,7 @@ from typing import Literal
 
 import numpy as np
 from pytensor.graph.basic import Variable
+from scipy.sparse import csr_array
 
 __all__ = [
     "Array",
@@ -29,7 +30,9 @@ __all__ = [
     "GroupingFactor",
     "Loadings",
     "MixedModel",
+    "Noise",
     "RandomEffects",
+    "Regression",
     "Response",
     "Share",
 ]
@@ -248,13 +251,55 @@ class BlockStructure:
 
 
 @dataclass(frozen=True)
+class Regression:
+    """The offsets of all responses, ``b = constant + X φ``, with few parameters ``φ``.
+
+    Parameters
+    ----------
+    constant : array, (n,)
+    design : sparse array, (n, p)
+        ``X``.
+    coefficients : Variable, (p,)
+        ``φ``.
+    """
+
+    constant: np.ndarray
+    design: csr_array
+    coefficients: Variable
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The residual standard deviations of all rows, ``σ_i = numbers_i · sigma[strata_i]``.
+
+    Parameters
+    ----------
+    numbers : array, (n,)
+        Positive.
+    strata : array of int, (n,)
+    sigma : Variable, (k,)
+        One parameter per stratum.
+    """
+
+    numbers: np.ndarray
+    strata: np.ndarray
+    sigma: Variable
+
+
+@dataclass(frozen=True)
 class MixedModel:
-    """Everything that the marginal log density and the conditional of the effects need."""
+    """Everything that the marginal log density and the conditional of the effects need.
+
+    ``regression`` and ``noise`` are what offsets and sigmas of the responses amount to, where
+    that is known and pays; None where it is not.
+    """
 
     effects: tuple[RandomEffects, ...]
     responses: tuple[Response, ...]
     factors: tuple[GroupingFactor, ...]
     blocks: BlockStructure
+    regression: Regression | None = None
+    noise: Noise | None = None
 
     @property
     def n_rows(self) -> int:
@@ -288,16 +333,24 @@ class MixedModel:
     def symbols(self) -> list[Variable]:
         """Return the PyTensor variables of the model, in a fixed order."""
         found = [getattr(getattr(self, part)[i], field) for part, i, field in self._symbol_slots()]
-        return [part.entries if isinstance(part, Loadings) else part for part in found]
+        symbols = [part.entries if isinstance(part, Loadings) else part for part in found]
+        symbols += [self.regression.coefficients] if self.regression is not None else []
+        return symbols + ([self.noise.sigma] if self.noise is not None else [])
 
     def with_symbols(self, symbols: Sequence[Variable]) -> MixedModel:
         """Return the same model over other variables, given in the order of :meth:`symbols`."""
         parts: dict[str, list] = {
             part: list(getattr(self, part)) for part in ("effects", "responses", "factors")
         }
-        for (part, i, field), symbol in zip(self._symbol_slots(), symbols, strict=True):
+        remaining = iter(symbols)
+        for (part, i, field), symbol in zip(self._symbol_slots(), remaining, strict=False):
             old = getattr(parts[part][i], field)
             new = replace(old, entries=symbol) if isinstance(old, Loadings) else symbol
             parts[part][i] = replace(parts[part][i], **{field: new})
         effects, responses, factors = map(tuple, parts.values())
-        return MixedModel(effects, responses, factors, self.blocks)
+        regression, noise = self.regression, self.noise
+        if regression is not None:
+            regression = replace(regression, coefficients=next(remaining))
+        if noise is not None:
+            noise = replace(noise, sigma=next(remaining))
+        return MixedModel(effects, responses, factors, self.blocks, regression, noise)

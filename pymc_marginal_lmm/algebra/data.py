@@ -1,22 +1,29 @@
-"""What data contribute to the density: crossproducts about a reference point, and weights.
+r"""What data contribute to the density: crossproducts about a reference point, and weights.
 
-Written once for numbers and symbols: what is known when the log density is built is computed
-then. If the design and ``r = y − b`` are numbers and ``σ`` is one number, that is everything, and
-the gradient is free of ``n``. Else parameters enter the offset, the design, or the weights of the
-rows, and the sums over rows are part of the graph.
+**Sums taken once.** Where the responses and the design are numbers, the offset is
+``b = b0 + X φ`` with few parameters ``φ``, and ``σ`` is one parameter per stratum ``k`` times known
+numbers (weights ``ω = 1/numbers²``), all sums over rows are taken when the log density is built.
+About ``r0 = y − b0 − Z v0 − X φ0`` and with ``η = φ − φ0``, ``w_k = 1/σ_k²``::
+
+    A = Σ_k w_k ZᵀΩ_kZ        c = Σ_k w_k (ZᵀΩ_k r0 − ZᵀΩ_kX η)
+    s = Σ_k w_k (r0ᵀΩ_k r0 − 2 ηᵀXᵀΩ_k r0 + ηᵀXᵀΩ_kX η)
+
+and the gradient is free of ``n``. One stratum keeps ``w`` outside, so that ``A`` is a number.
+
+**Sums row by row.** Else parameters enter the offset, the design, or the weights in ways that
+touch every row, or data can still be changed; the same sums are part of the graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
-from scipy.sparse import diags_array
-from scipy.sparse.linalg import lsqr
+from scipy import sparse
 
 from pymc_marginal_lmm.algebra.crossproducts import (
     CrossProducts,
@@ -25,15 +32,11 @@ from pymc_marginal_lmm.algebra.crossproducts import (
     is_numeric,
     level_sums,
 )
-from pymc_marginal_lmm.structure import Array, MixedModel
+from pymc_marginal_lmm.algebra.reference import reference_point
+from pymc_marginal_lmm.structure import Array, MixedModel, Noise, Regression
 from pymc_marginal_lmm.values import Values
 
 __all__ = ["DataTerms", "as_float", "data_terms", "is_free_of_rows"]
-
-
-DAMP = 1e-4
-"""Keeps nearly collinear columns (a Gaussian process' basis) from taking huge coefficients that
-cancel; passes after the first one remove what it leaves in all others."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,33 @@ def as_float(array: Array) -> Variable:
     return pt.cast(array, config.floatX)
 
 
+def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
+    """Return the contribution of the data; see the module.
+
+    Parameters
+    ----------
+    model : MixedModel
+    ys : sequence of Variable
+        Value of each response.
+    """
+    outcomes = _outcomes(model, ys)
+    if is_free_of_rows(model, ys):
+        assert model.regression is not None and model.noise is not None
+        return _taken_once(model, np.asarray(outcomes), model.regression, model.noise)
+    return _row_by_row(model, outcomes)
+
+
+def is_free_of_rows(model: MixedModel, ys: Sequence[Variable]) -> bool:
+    """Whether the work of a gradient does not depend on the number of rows."""
+    known = all(Values().constant(y) is not None for y in ys)
+    read = model.regression is not None and model.noise is not None
+    return known and read and _design_is_known(model)
+
+
+def _design_is_known(model: MixedModel) -> bool:
+    return is_numeric(*(factor.coefficients for factor in model.factors))
+
+
 def _stacked(rows: Sequence[Array]) -> Array:
     if len(rows) == 1:
         return rows[0]
@@ -97,6 +127,90 @@ def _outcomes(model: MixedModel, ys: Sequence[Variable]) -> Array:
     return _stacked(rows)
 
 
+def _fixed(model: MixedModel) -> np.ndarray:
+    return np.concatenate([np.full(f.size, f.n_levels == 1) for f in model.factors])
+
+
+def _by_factor(model: MixedModel, flat: np.ndarray) -> list[Variable]:
+    ends = np.cumsum([factor.size for factor in model.factors])
+    parts = np.split(flat, ends[:-1])
+    shapes = [(factor.n_levels, factor.n_effects) for factor in model.factors]
+    return [as_float(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)]
+
+
+# --- Sums taken once ------------------------------------------------------------------------------
+
+
+def _taken_once(
+    model: MixedModel, outcomes: np.ndarray, regression: Regression, noise: Noise
+) -> DataTerms:
+    Z, X = design_matrix(model), regression.design
+    both = sparse.hstack([Z, X], format="csr")
+    fixed = np.concatenate([_fixed(model), np.ones(X.shape[1], dtype=bool)])
+    r = outcomes - regression.constant
+    start = reference_point(both, r, fixed)
+    v0, phi0 = start[: Z.shape[1]], start[Z.shape[1] :]
+    r0 = r - both @ start
+    eta = regression.coefficients - as_float(phi0)
+
+    n_strata = int(noise.sigma.type.shape[0])
+    weights = [noise.numbers**-2.0 * (noise.strata == k) for k in range(n_strata)]
+    w = noise.sigma**-2
+
+    def over_strata(sums: Callable[[np.ndarray], np.ndarray]) -> Variable:
+        """Weigh sums over the rows of each stratum, ``w`` outside if there is but one."""
+        parts = [as_float(sums(weight)) for weight in weights]
+        return parts[0] if n_strata == 1 else sum(w[k] * part for k, part in enumerate(parts))
+
+    c = over_strata(lambda weight: Z.T @ (weight * r0))
+    full = over_strata(lambda weight: Z.T @ (weight * (r0 + Z @ v0)))
+    s = over_strata(lambda weight: weight @ r0**2)
+    if X.shape[1]:
+        shift = over_strata(lambda weight: (Z.T @ (X * weight[:, None])).toarray()) @ eta
+        c, full = c - shift, full - shift
+        d = over_strata(lambda weight: X.T @ (weight * r0))
+        G = over_strata(lambda weight: (X.T @ (X * weight[:, None])).toarray())
+        s = s - 2 * d @ eta + eta @ (G @ eta)
+    counts = np.bincount(noise.strata, minlength=n_strata)
+    log_weights = (as_float(counts) * pt.log(w)).sum() - 2 * float(np.log(noise.numbers).sum())
+    once = n_strata == 1
+    common = (noise.numbers == 1).all()
+    A = [crossproducts(model, None if once and common else weight) for weight in weights]
+    return DataTerms(
+        w=w[0] if once else as_float(1.0),
+        A=CrossProducts(
+            own=tuple(_weighted(w, [part.own[i] for part in A]) for i in range(len(A[0].own))),
+            right=tuple(_weighted(w, [part.right[i] for part in A]) for i in range(len(A[0].own))),
+            dense=_weighted(w, [part.dense for part in A]),
+        ),
+        c=_cut(model, c),
+        s=s,
+        v0=_by_factor(model, v0),
+        full=_cut(model, full),
+        log_weights=log_weights,
+        constant_design=once,
+    )
+
+
+def _weighted(w: Variable, parts: Sequence[Array]) -> Variable:
+    if len(parts) == 1:
+        return as_float(parts[0])
+    return sum(w[k] * as_float(part) for k, part in enumerate(parts))
+
+
+def _cut(model: MixedModel, flat: Variable) -> list[Variable]:
+    """Cut ``(q,)`` into ``(M, S)`` per factor."""
+    parts, start = [], 0
+    for factor in model.factors:
+        part = flat[start : start + factor.size]
+        parts.append(pt.reshape(part, (factor.n_levels, factor.n_effects)))
+        start += factor.size
+    return parts
+
+
+# --- Sums row by row ------------------------------------------------------------------------------
+
+
 def _offsets(model: MixedModel) -> Array:
     """Return ``b``, one response below the other; numbers if it is constant."""
     rows: list[Array] = []
@@ -117,16 +231,6 @@ def _difference(left: Array, right: Array) -> Array:
     return as_float(left) - as_float(right)
 
 
-def _common_sigma(model: MixedModel) -> Variable | None:
-    """Return the residual standard deviation if it is one number for all rows."""
-    first = model.responses[0].sigma
-    if any(response.sigma is not first for response in model.responses):
-        return None
-    if not all(length == 1 for length in first.type.shape):
-        return None
-    return pt.reshape(pt.cast(first, config.floatX), ())
-
-
 def _row_weights(model: MixedModel) -> Variable:
     weights = []
     for response in model.responses:
@@ -136,69 +240,35 @@ def _row_weights(model: MixedModel) -> Variable:
     return weights[0] if len(weights) == 1 else pt.concatenate(weights)
 
 
-def _reference_point(model: MixedModel, outcomes: Array, r: Array) -> np.ndarray:
-    """Choose ``v0`` near a least-squares solution, so that ``r0 = r − Z v0`` is a residual.
+def _start(model: MixedModel, outcomes: Array, r: Array) -> np.ndarray:
+    """Choose ``v0``; where ``r`` is not known, ``y`` without its mean serves.
 
-    Then no sum holds large numbers that would cancel later, however large ``y`` is (a mean of 1e8
-    standard deviations) or effects are against ``σ``. Where ``r`` is not known, ``y`` without its
-    mean serves: parameters then shift ``r0`` by the offset only.
+    Parameters then shift ``r0`` by the offset only.
     """
-    size = sum(factor.size for factor in model.factors)
     target = r if is_numeric(r) else outcomes
-    if not is_numeric(target, *(factor.coefficients for factor in model.factors)):
-        return np.zeros(size)
+    if not is_numeric(target) or not _design_is_known(model):
+        return np.zeros(sum(factor.size for factor in model.factors))
     target = np.asarray(target) if target is r else np.asarray(target) - np.mean(target)
-    Z = design_matrix(model)
-    v0 = np.zeros(size)
-    # Fixed effects alone come first: a common mean must not be spread over effects that could
-    # carry it as well. The last pass removes what rounding left in the one before.
-    norms = np.sqrt(np.asarray(Z.multiply(Z).sum(axis=0))).ravel()
-    norms[norms == 0] = 1.0
-    scaled = Z @ diags_array(1 / norms)
-    fixed = np.concatenate([np.full(f.size, f.n_levels == 1) for f in model.factors])
-    for columns in (fixed, ~fixed | fixed, ~fixed | fixed):
-        if columns.any():
-            residual = target - Z @ v0
-            step = lsqr(
-                scaled[:, columns], residual, damp=DAMP, atol=1e-10, btol=1e-10, iter_lim=50
-            )
-            v0[columns] += step[0] / norms[columns]
-    return v0.astype(config.floatX).astype("float64")  # r0 must belong to the v0 that is used
+    return reference_point(design_matrix(model), target, _fixed(model))
 
 
-def _by_factor(model: MixedModel, flat: np.ndarray) -> list[Variable]:
-    ends = np.cumsum([factor.size for factor in model.factors])
-    parts = np.split(flat, ends[:-1])
-    shapes = [(factor.n_levels, factor.n_effects) for factor in model.factors]
-    return [as_float(part.reshape(shape)) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
-    """Return the contribution of the data; see the module.
-
-    Parameters
-    ----------
-    model : MixedModel
-    ys : sequence of Variable
-        Value of each response.
-    """
-    outcomes, sigma = _outcomes(model, ys), _common_sigma(model)
+def _row_by_row(model: MixedModel, outcomes: Array) -> DataTerms:
     r = _difference(outcomes, _offsets(model))
-    v0 = _reference_point(model, outcomes, r)
+    v0 = _start(model, outcomes, r)
     r0 = _difference(r, design_matrix(model) @ v0) if v0.any() else r
-    if sigma is not None:
-        w, row_weights = sigma**-2, None
+    noise = model.noise
+    if noise is not None and noise.sigma.type.shape[0] == 1 and (noise.numbers == 1).all():
+        w, row_weights = noise.sigma[0] ** -2, None
         log_weights = model.n_rows * pt.log(w)
         weighted, weighted0 = r, r0
     else:
-        w, row_weights = pt.constant(np.ones((), dtype=config.floatX)), _row_weights(model)
+        w, row_weights = as_float(1.0), _row_weights(model)
         log_weights = pt.log(row_weights).sum()
         weighted, weighted0 = row_weights * as_float(r), row_weights * as_float(r0)
     own, right, dense = crossproducts(model, row_weights)
-    A = CrossProducts(tuple(map(as_float, own)), tuple(map(as_float, right)), as_float(dense))
     return DataTerms(
         w=w,
-        A=A,
+        A=CrossProducts(tuple(map(as_float, own)), tuple(map(as_float, right)), as_float(dense)),
         c=[as_float(sums) for sums in level_sums(model, weighted0)],
         s=as_float((weighted0 * r0).sum()),
         v0=_by_factor(model, v0),
@@ -206,13 +276,3 @@ def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
         log_weights=log_weights,
         constant_design=row_weights is None and _design_is_known(model),
     )
-
-
-def _design_is_known(model: MixedModel) -> bool:
-    return is_numeric(*(factor.coefficients for factor in model.factors))
-
-
-def is_free_of_rows(model: MixedModel, ys: Sequence[Variable]) -> bool:
-    """Whether the work of a gradient does not depend on the number of rows."""
-    known = is_numeric(_outcomes(model, ys), _offsets(model))
-    return known and _design_is_known(model) and _common_sigma(model) is not None

@@ -105,6 +105,9 @@ def _checked(model: MixedModel, value: Variable) -> Variable:
     allowed for effects: they are then equal to their means.
     """
     scales = [(f"sigma of '{r.name}' > 0", r.sigma, pt.gt) for r in model.responses]
+    if model.noise is not None:  # the same, without a row per observation
+        names = " and ".join(f"'{r.name}'" for r in model.responses)
+        scales = [(f"sigma of {names} > 0", model.noise.sigma, pt.gt)]
     scales += [
         (f"sigma of '{e.name}' >= 0", e.scale, pt.ge) for e in model.effects if not e.correlated
     ]

@@ -106,13 +106,13 @@ class FactorReader:
         return Factor(numbers[elements], places[elements])
 
     def _full(self, variable: Variable) -> Factor:
-        return _broadcast(self.read(variable), self.values.shape(variable))
+        return self.read(variable).broadcast(self.values.shape(variable))
 
     def _elementwise(self, node: Apply) -> Factor | None:
         shape = self.values.shape(node.outputs[0])
         match node.op.scalar_op:
             case ps.Second():
-                return _broadcast(self.read(node.inputs[1]), shape)
+                return self.read(node.inputs[1]).broadcast(shape)
             case ps.Identity():
                 return self.read(node.inputs[0])
             case ps.Cast() if node.outputs[0].type.dtype not in DISCRETE:
@@ -128,7 +128,7 @@ class FactorReader:
         return self._by_combination(node, shape)
 
     def _product(self, factors: Sequence[Factor], shape: tuple[int, ...]) -> Factor:
-        total, *others = (_broadcast(factor, shape) for factor in factors)
+        total, *others = (factor.broadcast(shape) for factor in factors)
         for factor in others:
             with np.errstate(invalid="ignore"):
                 numbers = total.numbers * factor.numbers
@@ -137,7 +137,7 @@ class FactorReader:
 
     def _by_combination(self, node: Apply, shape: tuple[int, ...]) -> Factor | None:
         """Evaluate an elementwise function once per distinct combination of its arguments."""
-        factors = [_broadcast(self.read(inp), shape) for inp in node.inputs]
+        factors = [self.read(inp).broadcast(shape) for inp in node.inputs]
         size = int(np.prod(shape, dtype=int))
         codes = np.zeros(size, dtype="int64")
         for factor in factors:
@@ -162,7 +162,3 @@ class FactorReader:
 def _numbers(value: np.ndarray) -> Factor:
     numbers = np.asarray(value, dtype="float64")  # a divisor's precision may be too little
     return Factor(numbers, np.full(numbers.shape, ONE))
-
-
-def _broadcast(factor: Factor, shape: tuple[int, ...]) -> Factor:
-    return Factor(np.broadcast_to(factor.numbers, shape), np.broadcast_to(factor.places, shape))

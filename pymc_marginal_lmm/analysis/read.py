@@ -27,6 +27,7 @@ from pytensor.graph.traversal import ancestors
 from pymc_marginal_lmm.analysis.affine import AffineReader
 from pymc_marginal_lmm.analysis.finite import check_finite
 from pymc_marginal_lmm.analysis.grouping import find_factors
+from pymc_marginal_lmm.analysis.offsets import read_noise, read_regression
 from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
@@ -259,7 +260,16 @@ def _read_exactly(
         raise Refusal(leaves, "it enters no row of the data", "Remove it, or leave it sampled.")
     _check_flat_levels(leaves, effects, terms)
     factors = find_factors(terms, effects, reader.parameters)
-    reading.model = MixedModel(effects, model_responses, factors, block_structure(factors))
+    response_shapes = [response.shape for response in model_responses]
+    n_effects = sum(factor.size for factor in factors)
+    reading.model = MixedModel(
+        effects,
+        model_responses,
+        factors,
+        block_structure(factors),
+        read_regression(offsets, response_shapes, sampled, n_effects),
+        read_noise([response.sigma for response in model_responses], response_shapes, sampled),
+    )
     check_finite(reading.model, [graph.value(response) for response in responses], sampled)
     reading.effects, reading.responses, reading.barren = leaves, responses, barren
 

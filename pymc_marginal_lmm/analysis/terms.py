@@ -70,6 +70,10 @@ class Factor:
     numbers: np.ndarray
     places: np.ndarray
 
+    def broadcast(self, shape: tuple[int, ...]) -> Factor:
+        """Return the factor broadcast to ``shape``."""
+        return Factor(np.broadcast_to(self.numbers, shape), np.broadcast_to(self.places, shape))
+
     def expand(self, axis: int) -> Factor:
         """Return the factor with a new axis."""
         return Factor(np.expand_dims(self.numbers, axis), np.expand_dims(self.places, axis))
