@@ -330,6 +330,12 @@ class MixedModel:
             if factor.loadings is not None:
                 yield "factors", i, "loadings"
 
+    def slots(self) -> list[tuple[str, int, str]]:
+        """Return where each of :meth:`symbols` belongs: part, number, field."""
+        slots = list(self._symbol_slots())
+        slots += [("regression", 0, "coefficients")] if self.regression is not None else []
+        return slots + ([("noise", 0, "sigma")] if self.noise is not None else [])
+
     def symbols(self) -> list[Variable]:
         """Return the PyTensor variables of the model, in a fixed order."""
         found = [getattr(getattr(self, part)[i], field) for part, i, field in self._symbol_slots()]

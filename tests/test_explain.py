@@ -203,7 +203,12 @@ def test_nothing_stays_sampled() -> None:
 
 
 def rows(
-    repeats: int, levels: int = 12, *, sampled_slope: bool = False, sigma_by_level: bool = False
+    repeats: int,
+    levels: int = 12,
+    *,
+    sampled_rate: bool = False,
+    sampled_slope: bool = False,
+    sigma_by_level: bool = False,
 ) -> Explanation:
     def build() -> None:
         index = np.tile(np.arange(levels), repeats)
@@ -214,21 +219,24 @@ def rows(
         mu = u[index] + v[np.arange(size) // levels % 2]
         if sampled_slope:
             mu = mu + pm.HalfNormal("slope") * covariate
+        if sampled_rate:
+            mu = mu + pt.exp(pm.HalfNormal("rate") * covariate)
         residual = sigma[index] if sigma_by_level else sigma
         pm.Normal("y", mu, residual, observed=covariate)
 
     return mlmm.explain(simple(build))
 
 
-def test_cost_free_of_rows() -> None:
+@pytest.mark.parametrize("sampled_slope", [False, True])
+def test_cost_free_of_rows(sampled_slope: bool) -> None:
     """One sigma and a constant design: crossproducts once, and the gradient never sees rows."""
-    few, many = rows(2), rows(200)
+    few, many = (rows(n, sampled_slope=sampled_slope) for n in (2, 200))
     assert few.free_of_rows and many.free_of_rows
     assert (few.operations, few.memory) == (many.operations, many.memory)
     assert "free of the number of rows" in str(many)
 
 
-@pytest.mark.parametrize("what", ["sampled_slope", "sigma_by_level"])
+@pytest.mark.parametrize("what", ["sampled_rate", "sigma_by_level"])
 def test_cost_that_grows_with_rows(what: str) -> None:
     few, many = rows(2, **{what: True}), rows(200, **{what: True})
     assert not few.free_of_rows and not many.free_of_rows

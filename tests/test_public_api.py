@@ -51,7 +51,7 @@ ONLY_IN = {
     "xarray": {"model"},
     "arviz_base": {"model"},
     "pandas": {"analysis"},
-    "scipy": {"algebra", "analysis", "ops"},
+    "scipy": {"algebra", "analysis", "ops", "structure"},
 }
 """Which parts may use what comes from outside."""
 

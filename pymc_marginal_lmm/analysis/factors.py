@@ -90,8 +90,8 @@ class FactorReader:
                 return self._select(node)
             if isinstance(node.op, Elemwise):
                 return self._elementwise(node)
-        except (NotKnown, NotASelection):
-            pass
+        except (NotKnown, NotASelection, IndexError, ValueError):
+            pass  # what is wrong with the graph is not for us to say
         return None
 
     def _select(self, node: Apply) -> Factor:
