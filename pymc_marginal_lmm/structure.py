@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pytensor.graph.basic import Variable
+from pytensor.graph.basic import Constant, Variable
 from scipy.sparse import csr_array
 
 __all__ = [
@@ -319,44 +319,65 @@ class MixedModel:
         """Return the block length of the variables of a share."""
         return self.effects[share.effects[0]].width
 
-    def _symbol_slots(self) -> Iterator[tuple[str, int, str]]:
-        for i in range(len(self.effects)):
-            yield from (("effects", i, "scale"), ("effects", i, "mean"))
-        for i in range(len(self.responses)):
-            yield from (("responses", i, "offset"), ("responses", i, "sigma"))
-        for i, factor in enumerate(self.factors):
-            if not isinstance(factor.coefficients, np.ndarray):
-                yield "factors", i, "coefficients"
-            if factor.loadings is not None:
-                yield "factors", i, "loadings"
-
     def slots(self) -> list[tuple[str, int, str]]:
         """Return where each of :meth:`symbols` belongs: part, number, field."""
-        slots = list(self._symbol_slots())
-        slots += [("regression", 0, "coefficients")] if self.regression is not None else []
-        return slots + ([("noise", 0, "sigma")] if self.noise is not None else [])
+        return [(part, i, field) for part, i, field, value in self._values() if _is_symbol(value)]
+
+    def _values(self) -> Iterator[tuple[str, int, str, Any]]:
+        for part, fields in _SYMBOLIC.items():
+            for i, member in enumerate(_as_tuple(getattr(self, part))):
+                yield from ((part, i, field, _get(member, field)) for field in fields)
 
     def symbols(self) -> list[Variable]:
-        """Return the PyTensor variables of the model, in a fixed order."""
-        found = [getattr(getattr(self, part)[i], field) for part, i, field in self._symbol_slots()]
-        symbols = [part.entries if isinstance(part, Loadings) else part for part in found]
-        symbols += [self.regression.coefficients] if self.regression is not None else []
-        return symbols + ([self.noise.sigma] if self.noise is not None else [])
+        """Return the PyTensor variables of the model that are no constants, in a fixed order."""
+        return [value for *_, value in self._values() if _is_symbol(value)]
 
     def with_symbols(self, symbols: Sequence[Variable]) -> MixedModel:
         """Return the same model over other variables, given in the order of :meth:`symbols`."""
-        parts: dict[str, list] = {
-            part: list(getattr(self, part)) for part in ("effects", "responses", "factors")
-        }
-        remaining = iter(symbols)
-        for (part, i, field), symbol in zip(self._symbol_slots(), remaining, strict=False):
-            old = getattr(parts[part][i], field)
-            new = replace(old, entries=symbol) if isinstance(old, Loadings) else symbol
-            parts[part][i] = replace(parts[part][i], **{field: new})
-        effects, responses, factors = map(tuple, parts.values())
-        regression, noise = self.regression, self.noise
-        if regression is not None:
-            regression = replace(regression, coefficients=next(remaining))
-        if noise is not None:
-            noise = replace(noise, sigma=next(remaining))
-        return MixedModel(effects, responses, factors, self.blocks, regression, noise)
+        parts = {part: list(_as_tuple(getattr(self, part))) for part in _SYMBOLIC}
+        for (part, i, field), symbol in zip(self.slots(), symbols, strict=True):
+            parts[part][i] = _put(parts[part][i], field, symbol)
+        new: dict[str, Any] = {}
+        for part, members in parts.items():
+            own = getattr(self, part)
+            new[part] = tuple(members) if isinstance(own, tuple) else next(iter(members), None)
+        return replace(self, **new)
+
+
+_SYMBOLIC = {
+    "effects": ("scale", "mean"),
+    "responses": ("offset", "sigma"),
+    "factors": ("coefficients", "loadings.entries"),
+    "regression": ("coefficients",),
+    "noise": ("sigma",),
+}
+"""Members of a model that can be PyTensor variables."""
+
+
+def _is_symbol(value: Any) -> bool:
+    # Constants stay where they are: PyTensor shares them among all graphs, and as outputs of an Op
+    # they would collect the stack traces of every graph they were ever in.
+    return not isinstance(value, np.ndarray | Constant | _Missing)
+
+
+class _Missing:
+    """Stands for a member that is not there."""
+
+
+def _as_tuple(part: Any) -> tuple:
+    return part if isinstance(part, tuple) else () if part is None else (part,)
+
+
+def _get(member: Any, field: str) -> Any:
+    own, _, inner = field.partition(".")
+    value = getattr(member, own)
+    if not inner:
+        return value
+    return _Missing() if value is None else getattr(value, inner)
+
+
+def _put(member: Any, field: str, value: Any) -> Any:
+    own, _, inner = field.partition(".")
+    if not inner:
+        return replace(member, **{own: value})
+    return replace(member, **{own: replace(getattr(member, own), **{inner: value})})

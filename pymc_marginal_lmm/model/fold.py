@@ -203,7 +203,7 @@ def _enters_scales(node: Apply, variable: Variable) -> bool:
             continue
         if part == "effects" and field == "scale":
             even = is_factor or not (op.structure.effects[i].correlated and is_vector)
-        elif field == "loadings":
+        elif field == "loadings.entries":
             loadings = op.structure.factors[i].loadings
             even = is_factor or (loadings.rows == loadings.columns).all()
         else:

@@ -21,6 +21,7 @@ from pytensor.graph.traversal import ancestors, io_toposort
 from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.data import StructuralData, fix_dims, guard_data
+from pymc_marginal_lmm.model.fold import fold_scales as fold_scales_of
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
 from pymc_marginal_lmm.model.order import keep_order, order_of
@@ -197,7 +198,9 @@ def _without_model_variables(
     return [memo.get(v, v) for v in outputs]
 
 
-def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
+def marginalize(
+    model: Model, rvs_to_marginalize: Names | None = None, *, fold_scales: bool = False
+) -> Model:
     """Integrate Normal effects out of a model, exactly.
 
     Every chosen variable with a Normal, multivariate Normal or flat prior that enters the mean of
@@ -215,6 +218,11 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out. By default every free variable for which that is possible,
         the coefficients of fixed effects included; :func:`~pymc_marginal_lmm.explain` lists them.
+    fold_scales : bool, default False
+        Sample the scales of integrated effects with a sign, so that 0 is no boundary: half-normal,
+        half-Cauchy, half-t and half-flat ones and ``LKJCholeskyCov``, where they enter the
+        density as scales only. The posterior, its names and its values stay the same; samplers
+        need fewer gradients for it. See :mod:`pymc_marginal_lmm.model.fold`.
 
     Returns
     -------
@@ -250,7 +258,7 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     >>> [rv.name for rv in mlmm.marginalize(model).free_RVs]
     ['tau']
     """
-    marginal, _ = marginalized(model, rvs_to_marginalize)
+    marginal, _ = marginalized(model, rvs_to_marginalize, fold=fold_scales)
     if marginal is None and rvs_to_marginalize is None:
         warnings.warn(
             "No variable of this model can be integrated out; the model is returned as it was. "
@@ -261,7 +269,9 @@ def marginalize(model: Model, rvs_to_marginalize: Names | None = None) -> Model:
     return marginal or model
 
 
-def marginalized(model: Model, rvs: Names | None) -> tuple[Model | None, Reading]:
+def marginalized(
+    model: Model, rvs: Names | None, *, fold: bool = False
+) -> tuple[Model | None, Reading]:
     """Return the marginal model, or None if nothing can be integrated out, and what was read."""
     plain, fgraph, reading = read(model, rvs)
     if rvs is not None and reading.refusals:
@@ -269,6 +279,8 @@ def marginalized(model: Model, rvs: Names | None) -> tuple[Model | None, Reading
     if reading.model is None:
         return None, reading
     marginalize_fgraph(fgraph, reading, plain)
+    if fold:
+        fold_scales_of(fgraph)
     guard_data(fgraph, reading.frozen)
     fix_dims(fgraph, plain)
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)

@@ -26,6 +26,7 @@ def sample(
     model: Any = None,
     *,
     rvs_to_marginalize: Names | None = None,
+    fold_scales: bool = False,
     random_seed: Any = None,
     **kwargs: Any,
 ) -> DataTree:
@@ -42,6 +43,8 @@ def sample(
         ``rvs_to_marginalize`` says more.
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out; by default all that can be.
+    fold_scales : bool, default False
+        See :func:`~pymc_marginal_lmm.marginalize`.
     random_seed : int, sequence of int or numpy.random.Generator, optional
         Makes the draws, recovered ones included, reproducible.
     **kwargs
@@ -82,7 +85,7 @@ def sample(
     if plain is not model and rvs_to_marginalize is None:
         marginal = model
     else:
-        marginal = _marginal(model, rvs_to_marginalize)
+        marginal = _marginal(model, rvs_to_marginalize, fold_scales)
     idata_kwargs = dict(kwargs.pop("idata_kwargs", None) or {})
     log_likelihood = idata_kwargs.pop("log_likelihood", False)
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
@@ -141,11 +144,11 @@ def _check_arguments(kwargs: Mapping[str, Any]) -> None:
         )
 
 
-def _marginal(model: Model, rvs: Names | None) -> Model:
+def _marginal(model: Model, rvs: Names | None, fold: bool) -> Model:
     """Marginalize a model, and say what a user might have hoped for in vain."""
     marginal, reading = None, Reading()
     if rvs is not None or model.observed_RVs:
-        marginal, reading = marginalized(model, rvs)
+        marginal, reading = marginalized(model, rvs, fold=fold)
     if rvs is not None:
         return marginal or model
     hoped_for = {

@@ -7,6 +7,7 @@ from pymc.model.fgraph import fgraph_from_model
 from pytensor.graph.fg import FunctionGraph
 
 from pymc_marginal_lmm.analysis.replace import substitute
+from pymc_marginal_lmm.model.fold import unfold_scales
 from pymc_marginal_lmm.model.initial_values import without_initial_values
 from pymc_marginal_lmm.model.restore import (
     add_dependents,
@@ -34,6 +35,7 @@ def unmarginalize_fgraph(fgraph: FunctionGraph) -> None:
             rv.name = response.owner.op.name
             fgraph.change_node_input(response.owner, 0, rv, import_missing=True)
         add_dependents(fgraph, node.op, parts["dependents"], known)
+    unfold_scales(fgraph)
 
 
 def unmarginalize(model: Model) -> Model:
