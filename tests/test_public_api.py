@@ -102,12 +102,12 @@ def test_public_names() -> None:
 @pytest.mark.parametrize(
     ("name", "signature"),
     [
-        ("marginalize", "(model, rvs_to_marginalize=None)"),
+        ("marginalize", "(model, rvs_to_marginalize=None, *, fold_scales=False)"),
         ("conditional", "(model, rvs=None)"),
         ("noncenter", "(model, rvs)"),
         (
             "sample",
-            "(model=None, *, rvs_to_marginalize=None, random_seed=None, **kwargs)",
+            "(model=None, *, rvs_to_marginalize=None, fold_scales=False, random_seed=None, **kwargs)",
         ),
         ("unmarginalize", "(model)"),
         ("explain", "(model, rvs=None)"),
