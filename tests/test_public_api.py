@@ -107,7 +107,8 @@ def test_public_names() -> None:
         ("noncenter", "(model, rvs)"),
         (
             "sample",
-            "(model=None, *, rvs_to_marginalize=None, fold_scales=False, random_seed=None, **kwargs)",
+            "(model=None, *, rvs_to_marginalize=None, fold_scales=False, random_seed=None, "
+            "**kwargs)",
         ),
         ("unmarginalize", "(model)"),
         ("explain", "(model, rvs=None)"),
