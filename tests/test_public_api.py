@@ -107,7 +107,7 @@ def test_public_names() -> None:
         ("noncenter", "(model, rvs)"),
         (
             "sample",
-            "(model=None, *, rvs_to_marginalize=None, fold_scales=False, random_seed=None, "
+            "(model=None, *, rvs_to_marginalize=None, fold_scales=True, random_seed=None, "
             "**kwargs)",
         ),
         ("unmarginalize", "(model)"),

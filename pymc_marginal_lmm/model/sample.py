@@ -26,7 +26,7 @@ def sample(
     model: Any = None,
     *,
     rvs_to_marginalize: Names | None = None,
-    fold_scales: bool = False,
+    fold_scales: bool = True,
     random_seed: Any = None,
     **kwargs: Any,
 ) -> DataTree:
@@ -43,8 +43,9 @@ def sample(
         ``rvs_to_marginalize`` says more.
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out; by default all that can be.
-    fold_scales : bool, default False
-        See :func:`~pymc_marginal_lmm.marginalize`.
+    fold_scales : bool, default True
+        Sample scales with a sign, see :func:`~pymc_marginal_lmm.marginalize`: the same posterior
+        with fewer gradients. A marginal model is sampled as it is.
     random_seed : int, sequence of int or numpy.random.Generator, optional
         Makes the draws, recovered ones included, reproducible.
     **kwargs

@@ -100,7 +100,7 @@ def test_seeds_selection_and_context(plain: pm.Model) -> None:
 
 
 def test_sampled_and_recovered_draws_are_those_of_the_three_steps(plain: pm.Model) -> None:
-    marginal = mlmm.marginalize(plain, ["u"])
+    marginal = mlmm.marginalize(plain, ["u"], fold_scales=True)
     expected = pm.sample(model=marginal, random_seed=3, **SHORT)
     found = mlmm.sample(plain, rvs_to_marginalize="u", random_seed=3, **SHORT)
     for name in ("tau", "sigma", "alpha"):
