@@ -11,7 +11,7 @@ symbol         shape                 meaning
 ``y, b, r``    ``(n,)``              response (or its logarithm), offset, ``r = y − b``
 ``w``          ``()`` or ``(n,)``    ``1/σ²``, the diagonal of ``W``
 ``Z_l``        ``(n, M_l S_l)``      row ``i`` is zero but at the effects of its level(s)
-``Λ_l``        ``(M_l, S_l, S_l)``   square root of the prior covariance of each level's effects
+``Λ_l``        ``(M_l, S_l, S_l)``   square root of the covariance of what multiplies ``Z_l``
 ``P0``         ``(q, q)``            prior precision of ``u``: 1, or 0 for flat priors; diagonal
 ``A``          ``(q, q)``            ``ZᵀWZ``
 ``F``          ``(q, q)``            ``P0 + ΛᵀAΛ``, posterior precision of ``u``
@@ -30,9 +30,16 @@ information form; Lai, Domke and Sheldon, NeurIPS 2024, section 3)::
 large against the residuals. Its derivative through ``û`` is zero, since ``û`` minimises it. ``Λ``
 is never inverted, so a scale of 0 or a correlation of ±1 is as good as any other.
 
+**Loadings.** Parameters that multiply effects in the predictor belong to ``Λ``, not to ``Z``:
+``Z (K v) = Z (K Λ_prior) u`` level by level, so that non-centred code (``K = τ``, or a Cholesky
+factor) has the ``Z`` of centred code. See :mod:`pymc_marginal_lmm.analysis.loadings`.
+
 **Elimination.** The leading factor (:class:`~pymc_marginal_lmm.structure.BlockStructure`) makes
-``F11`` block diagonal; everything else is the dense Schur complement. See
-:mod:`pymc_marginal_lmm.ops.elimination`.
+``F11`` block diagonal; everything else is the dense Schur complement
+(:mod:`pymc_marginal_lmm.ops.elimination`). Large factors that it is nested in are eliminated after
+it, one by one (:mod:`pymc_marginal_lmm.algebra.chain`).
+
+**Sums over rows** are taken once where they can be (:mod:`pymc_marginal_lmm.algebra.data`).
 
 **Worked example.** Two rows in level 1, one in level 2, random intercepts with sd ``τ = 2``,
 ``σ = 1``, ``b = 0``, ``y = (3, 5, −1)``. Then ``Λ = 2``, ``A = diag(2, 1)``, ``F = diag(9, 5)``,

@@ -1,5 +1,8 @@
 """From a user's graph to a :class:`~pymc_marginal_lmm.structure.MixedModel`; read-only.
 
-``terms``, ``rules`` and ``affine`` read linear predictors, ``priors`` reads distributions,
-``grouping`` finds factors in index arrays, ``read`` puts them together and collects refusals.
+``terms``, ``selection``, ``rules`` and ``affine`` read linear predictors; ``parameters`` and
+``factors`` keep what is sampled apart from what is known. ``priors`` reads distributions, ``rows``
+stacks responses, ``grouping`` finds factors in index arrays, ``loadings`` splits their designs,
+``ordering`` decides the elimination, ``offsets`` reads what stays in the rows. ``read`` puts them
+together and collects refusals, with their ``remedies``.
 """

@@ -192,9 +192,7 @@ def _join(pieces: list[_Piece], first_blocks: np.ndarray, parameters: Parameters
     return GroupingFactor(
         shares=shares,
         n_levels=len(ordered[0].blocks),
-        n_effects=design.coefficients.shape[2]
-        if isinstance(design.coefficients, np.ndarray)
-        else design.coefficients.type.shape[2],
+        n_effects=sum(piece.design.n_slots for piece in ordered) + design.padding,
         codes=np.maximum(codes, 0),
         coefficients=design.coefficients,
         loadings=design.loadings,

@@ -12,12 +12,20 @@ import pytest
 from pymc.sampling.jax import get_jaxified_logp
 
 import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.analysis import read
+from pymc_marginal_lmm.analysis.ordering import longest_chain
 from tests.models import by_name
 
 SOLVERS = {"cusolver", "cublas", "triangular_solve"}
 
 
-MODELS = ["random_intercept", "crossed_correlated_slopes", "sigma_by_row", "multi_membership"]
+MODELS = [
+    "random_intercept",
+    "crossed_correlated_slopes",
+    "sigma_by_row",
+    "multi_membership",
+    "two_responses_with_loadings",
+]
 
 
 def lower(model: pm.Model, dtype: str) -> tuple[str, int]:
@@ -35,12 +43,32 @@ def lower(model: pm.Model, dtype: str) -> tuple[str, int]:
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", MODELS)
 def test_lowers_without_callbacks(name: str, dtype: str) -> None:
+    check(name, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_nested_factors_lower_without_callbacks(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "block_structure", longest_chain)
+    check("three_levels", dtype, composed=True)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_folded_factors_lower_without_callbacks(dtype: str) -> None:
+    check("noncentred_correlated", dtype, fold_scales=True, composed=True)
+
+
+def check(name: str, dtype: str, *, fold_scales: bool = False, composed: bool = False) -> None:
+    """Lower a model; its program may call solvers and nothing else."""
     with pytensor.config.change_flags(floatX=dtype), jax.enable_x64(dtype == "float64"):
         plain = by_name(name).build()
-        text, truncated = lower(mlmm.marginalize(plain), dtype)
+        text, truncated = lower(mlmm.marginalize(plain, fold_scales=fold_scales), dtype)
         if dtype == "float32":
+            assert "f64" not in text
+        if dtype == "float32" and not composed:
             # PyTensor's reductions ask for 64-bit accumulators, which JAX truncates. We must not
-            # add to what the plain model has of that.
+            # add to what the plain model has of that, but where we sum in PyTensor ourselves.
             assert truncated <= lower(plain, dtype)[1]
     targets = set(re.findall(r"custom_call @(\w+)", text))
     unknown = {t for t in targets if not any(known in t for known in SOLVERS)}
