@@ -87,7 +87,7 @@ class FoldedCholesky(Transform):
         for row in self._rows(value):
             remaining = pt.sqrt(pt.cumsum(row[::-1] ** 2))[::-1]  # |(r_j, …, r_i)|
             parts += [pt.arctanh(row[:-1] / remaining[:-1]), remaining[:1]]
-        return pt.concatenate(parts)
+        return pt.cast(pt.concatenate(parts), value.dtype)
 
     def backward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return the packed factor."""
@@ -100,7 +100,7 @@ class FoldedCholesky(Transform):
             before = pt.concatenate([one, pt.exp(pt.cumsum(_log_sech(z)))])
             unit = pt.concatenate([pt.tanh(z), one]) * before
             parts.append(x * unit * signs[: i + 1])
-        return pt.concatenate(parts)
+        return pt.cast(pt.concatenate(parts), value.dtype)
 
     def log_jac_det(self, value: Variable, *inputs: Variable) -> Variable:
         """Return the log Jacobian of the factor, and ``log ½`` for each sign."""
@@ -109,11 +109,11 @@ class FoldedCholesky(Transform):
         for i, row in enumerate(self._rows(value)):
             z, x = row[:-1], row[-1]
             total += i * pt.log(pt.abs(x)) + (np.arange(i, 0, -1) * _log_sech(z)).sum()
-        return total
+        return pt.cast(total, value.dtype)
 
 
 def _log_sech(z: Variable) -> Variable:
-    return np.log(2.0) - pt.abs(z) - pt.log1p(pt.exp(-2 * pt.abs(z)))
+    return float(np.log(2.0)) - pt.abs(z) - pt.log1p(pt.exp(-2 * pt.abs(z)))
 
 
 def fold_scales(fgraph: FunctionGraph) -> list[str]:
