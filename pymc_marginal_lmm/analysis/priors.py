@@ -50,7 +50,7 @@ def distribution_name(rv: Variable) -> str:
     printed, *_ = getattr(op, "_print_name", None) or ("Unknown",)
     printed = type(op or rv).__name__ if printed == "Unknown" else printed
     name = printed.removesuffix(f"_{rv.name}")  # CustomDist_y
-    name = {"MultivariateNormal": "MvNormal"}.get(name, name)
+    name = {"MultivariateNormal": "MvNormal", "_lkjcholeskycov": "LKJCholeskyCov"}.get(name, name)
     return name.removeprefix("_").removesuffix("RV").removesuffix("RandomVariable")
 
 
