@@ -2,7 +2,7 @@ r"""Factors of a chain, the levels above them, and the dense block: the shape of
 
 A level of a factor in the chain meets only the levels it is nested in, one of each factor further
 up, and the dense block. Its row of a matrix is thus its own block ``(M, S, S)`` and one block
-``(M, S, c)`` to the right, ``c = Σ S_above + q``: the :class:`Clique`'s columns. For one factor
+``(M, S, c)`` to the right, ``c = Σ S_above + q`` (:class:`Cliques`). For one factor
 this is the ``F11, F12, F22`` of :mod:`pymc_marginal_lmm.ops.elimination`.
 
 **Elimination** of the first factor (``J = L11⁻¹`` block by block, ``T = J F_right``) leaves for
@@ -17,28 +17,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
+from pymc_marginal_lmm.algebra.crossproducts import Blocks
 from pymc_marginal_lmm.ops.block_solve import Solution, block_solve
 from pymc_marginal_lmm.ops.elimination import ArrayLibrary, inverse_cholesky
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor
 
-__all__ = ["Blocks", "Cliques", "Elimination", "eliminate"]
+__all__ = ["Cliques", "Elimination", "eliminate"]
 
 PYTENSOR = ArrayLibrary(pt, partial(pt.linalg.solve_triangular, b_ndim=1))
-
-
-class Blocks(NamedTuple):
-    """Symmetric matrix: ``own (M, S, S)`` and ``right (M, S, c)`` per factor, ``dense (q, q)``."""
-
-    own: Sequence[Variable]
-    right: Sequence[Variable]
-    dense: Variable
 
 
 @dataclass(frozen=True)
@@ -156,7 +149,8 @@ def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) 
     h, h2 : sequence of Variable, Variable
         Right hand side per factor of the chain ``(M, S)``, and of the dense block ``(q,)``.
     """
-    own, right, dense, h = list(F.own), list(F.right), F.dense, list(h)
+    own: list[Any] = list(F.own)
+    right, dense, h = list(F.right), F.dense, list(h)
     log_det = pt.constant(0.0, dtype=config.floatX)
     steps = []
     carried: Variable | None = None

@@ -6,6 +6,7 @@ the gradient); which one it is follows from the arguments.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy import sparse
 from pymc_marginal_lmm.structure import Array, GroupingFactor, MixedModel
 
 __all__ = [
-    "CrossProducts",
+    "Blocks",
     "crossproducts",
     "design_matrix",
     "is_numeric",
@@ -23,22 +24,22 @@ __all__ = [
 ]
 
 
-class CrossProducts(NamedTuple):
-    """``A = ZᵀWZ`` in blocks.
+class Blocks(NamedTuple):
+    """A symmetric matrix over the effects, ``A`` or ``F``, in blocks.
 
     Parameters
     ----------
-    own : tuple of array, (M, S, S)
+    own : sequence of array, (M, S, S)
         Diagonal blocks of each factor of the chain.
-    right : tuple of array, (M, S, c)
+    right : sequence of array, (M, S, c)
         What the levels of each have in common with the levels they are in, factor by factor, and
         then with the dense block.
     dense : array, (q, q)
         Of all other factors.
     """
 
-    own: tuple[Array, ...]
-    right: tuple[Array, ...]
+    own: Sequence[Array]
+    right: Sequence[Array]
     dense: Array
 
 
@@ -99,7 +100,7 @@ def _nested_blocks(one: GroupingFactor, other: GroupingFactor, w: Array | None) 
     return _stack([_segment_sum(left[:, [s]] * right, codes, one.n_levels) for s in slots])
 
 
-def crossproducts(model: MixedModel, w: Array | None) -> CrossProducts:
+def crossproducts(model: MixedModel, w: Array | None) -> Blocks:
     """Return ``ZᵀWZ``, with ``W = I`` if ``w`` is None."""
     trailing = [model.factors[i] for i in model.blocks.trailing]
     chain = [model.factors[i] for i in model.blocks.chain]
@@ -126,7 +127,7 @@ def crossproducts(model: MixedModel, w: Array | None) -> CrossProducts:
         parts = [_nested_blocks(one, above, w) for above in chain[i + 1 :]]
         parts += [pair(one, other).reshape((*shape, other.size)) for other in trailing]
         right.append(xp.concatenate(parts, axis=-1) if parts else np.zeros((*shape, 0)))
-    return CrossProducts(tuple(_nested_blocks(one, one, w) for one in chain), tuple(right), dense)
+    return Blocks(tuple(_nested_blocks(one, one, w) for one in chain), tuple(right), dense)
 
 
 def level_sums(model: MixedModel, rows: Array) -> list[Array]:

@@ -26,7 +26,7 @@ from pytensor.graph.basic import Variable
 from scipy import sparse
 
 from pymc_marginal_lmm.algebra.crossproducts import (
-    CrossProducts,
+    Blocks,
     crossproducts,
     design_matrix,
     is_numeric,
@@ -47,7 +47,7 @@ class DataTerms:
     ----------
     w : Variable, ()
         Common weight.
-    A : CrossProducts
+    A : Blocks
         ``ZᵀWZ``, without ``w``.
     c, s : list of Variable, Variable
         ``ZᵀWr0`` and ``r0ᵀWr0`` with ``r0 = r − Z v0``.
@@ -62,7 +62,7 @@ class DataTerms:
     """
 
     w: Variable
-    A: CrossProducts
+    A: Blocks
     c: list[Variable]
     s: Variable
     v0: list[Variable]
@@ -159,11 +159,11 @@ def _taken_once(
 
     def over_strata(sums: Callable[[np.ndarray], np.ndarray]) -> Variable:
         """Weigh sums over the rows of each stratum, ``w`` outside if there is but one."""
-        parts = [as_float(sums(weight)) for weight in weights]
-        return parts[0] if n_strata == 1 else sum(w[k] * part for k, part in enumerate(parts))
+        return _weighted(w, [sums(weight) for weight in weights])
 
     c = over_strata(lambda weight: Z.T @ (weight * r0))
-    full = over_strata(lambda weight: Z.T @ (weight * (r0 + Z @ v0)))
+    r_without_X = r0 + Z @ v0
+    full = over_strata(lambda weight: Z.T @ (weight * r_without_X))
     s = over_strata(lambda weight: weight @ r0**2)
     if X.shape[1]:
         shift = over_strata(lambda weight: (Z.T @ (X * weight[:, None])).toarray()) @ eta
@@ -178,7 +178,7 @@ def _taken_once(
     A = [crossproducts(model, None if once and common else weight) for weight in weights]
     return DataTerms(
         w=w[0] if once else as_float(1.0),
-        A=CrossProducts(
+        A=Blocks(
             own=tuple(_weighted(w, [part.own[i] for part in A]) for i in range(len(A[0].own))),
             right=tuple(_weighted(w, [part.right[i] for part in A]) for i in range(len(A[0].own))),
             dense=_weighted(w, [part.dense for part in A]),
@@ -268,7 +268,7 @@ def _row_by_row(model: MixedModel, outcomes: Array) -> DataTerms:
     own, right, dense = crossproducts(model, row_weights)
     return DataTerms(
         w=w,
-        A=CrossProducts(tuple(map(as_float, own)), tuple(map(as_float, right)), as_float(dense)),
+        A=Blocks(tuple(map(as_float, own)), tuple(map(as_float, right)), as_float(dense)),
         c=[as_float(sums) for sums in level_sums(model, weighted0)],
         s=as_float((weighted0 * r0).sum()),
         v0=_by_factor(model, v0),

@@ -11,10 +11,15 @@ from pytensor import config
 from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Constant, Variable
 
-from pymc_marginal_lmm.algebra.chain import Blocks
 from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
 from pymc_marginal_lmm.algebra.posterior import concatenated, posterior
-from pymc_marginal_lmm.algebra.scales import layout, leading_scale, prior_precision, trailing_scale
+from pymc_marginal_lmm.algebra.scales import (
+    layout,
+    leading_scale,
+    prior_precision,
+    trailing_precision,
+    trailing_scale,
+)
 from pymc_marginal_lmm.ops import LogEvidence
 from pymc_marginal_lmm.structure import MixedModel
 
@@ -55,8 +60,6 @@ def _evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTerms, Var
     if leading is not None:
         (A11,), (A12,), c1, v1 = data.A.own, data.A.right, data.c[leading], data.v0[leading]
         p1 = prior_precision(model, model.factors[leading])
-    trailing = [model.factors[i] for i in model.blocks.trailing]
-    p2 = [np.tile(prior_precision(model, factor), factor.n_levels) for factor in trailing]
     evidence = LogEvidence(layout(model), data.constant_design)(
         data.w,
         leading_scale(model),
@@ -70,7 +73,7 @@ def _evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTerms, Var
         v1,
         concatenated(model, data.v0),
         as_float(p1),
-        as_float(np.concatenate([np.zeros(0), *p2])),
+        as_float(trailing_precision(model)),
     )[0]
     return data, evidence
 
@@ -93,8 +96,7 @@ def _nested_evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTer
         delta.append((scale * u[:, None, :]).sum(axis=-1) - v0)
         products -= 2 * (delta[-1] * c).sum()
     near = [delta[i] for i in model.blocks.chain]
-    A = Blocks(data.A.own, data.A.right, data.A.dense)
-    squares = products + cliques.quadratic(A, near, concatenated(model, delta))
+    squares = products + cliques.quadratic(data.A, near, concatenated(model, delta))
     return data, -0.5 * (data.w * squares + penalty + post.elimination.log_det)
 
 

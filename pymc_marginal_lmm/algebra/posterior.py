@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.algebra.chain import Blocks, Cliques, Elimination, eliminate
+from pymc_marginal_lmm.algebra.chain import Cliques, Elimination, eliminate
+from pymc_marginal_lmm.algebra.crossproducts import Blocks
 from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
-from pymc_marginal_lmm.algebra.scales import prior_precision, scale_blocks
+from pymc_marginal_lmm.algebra.scales import prior_precision, scale_blocks, trailing_precision
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
 
 __all__ = ["Posterior", "by_factor", "concatenated", "posterior"]
@@ -68,9 +68,9 @@ def _precision(
     own_scales = [scales[i] for i in model.blocks.trailing]
     A, dense = data.A, data.A.dense
     if trailing:
-        p = np.concatenate([np.tile(prior_precision(model, f), f.n_levels) for f in trailing])
         once = _right(trailing, own_scales, dense)
-        dense = pt.diag(as_float(p)) + data.w * _right(trailing, own_scales, once.T)
+        dense = pt.diag(as_float(trailing_precision(model)))
+        dense += data.w * _right(trailing, own_scales, once.T)
     own, right = [], []
     for i, k in enumerate(model.blocks.chain):
         scale = scales[k]

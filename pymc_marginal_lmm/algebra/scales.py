@@ -29,6 +29,7 @@ __all__ = [
     "leading_scale",
     "prior_precision",
     "scale_blocks",
+    "trailing_precision",
     "trailing_scale",
 ]
 
@@ -192,3 +193,10 @@ def prior_precision(model: MixedModel, factor: GroupingFactor) -> np.ndarray:
         flat = model.effects[share.effects[0]].flat
         parts.append(np.full(share.blocks.shape[1] * model.width(share), 0.0 if flat else 1.0))
     return np.concatenate([*parts, np.ones(factor.padding)])
+
+
+def trailing_precision(model: MixedModel) -> np.ndarray:
+    """Return the diagonal of ``P0`` of the dense block, ``(q,)``."""
+    trailing = [model.factors[i] for i in model.blocks.trailing]
+    parts = [np.tile(prior_precision(model, factor), factor.n_levels) for factor in trailing]
+    return np.concatenate([np.zeros(0), *parts])

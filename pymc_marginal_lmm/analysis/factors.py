@@ -8,6 +8,7 @@ distinct combination of its arguments. Everything else is a parameter as it stan
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -128,12 +129,7 @@ class FactorReader:
         return self._by_combination(node, shape)
 
     def _product(self, factors: Sequence[Factor], shape: tuple[int, ...]) -> Factor:
-        total, *others = (factor.broadcast(shape) for factor in factors)
-        for factor in others:
-            with np.errstate(invalid="ignore"):
-                numbers = total.numbers * factor.numbers
-            total = Factor(numbers, self.parameters.product(total.places, factor.places))
-        return total
+        return reduce(self.parameters.multiply, (factor.broadcast(shape) for factor in factors))
 
     def _by_combination(self, node: Apply, shape: tuple[int, ...]) -> Factor | None:
         """Evaluate an elementwise function once per distinct combination of its arguments."""

@@ -42,12 +42,17 @@ class Parameters:
     def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
         """Multiply a tensor by a factor; together they broadcast to ``shape``."""
         terms = terms.broadcast(shape)
-        with np.errstate(invalid="ignore"):  # 0 · ∞ is reported with its data
-            numbers = terms.numbers * factor.numbers[..., None]
-        places = np.broadcast_to(factor.places[..., None], terms.places.shape)
-        return Terms(terms.positions, numbers, self.product(terms.places, places))
+        coefficients = Factor(terms.numbers, terms.places)
+        product = self.multiply(coefficients, factor.expand(-1).broadcast(terms.places.shape))
+        return Terms(terms.positions, product.numbers, product.places)
 
-    def product(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def multiply(self, left: Factor, right: Factor) -> Factor:
+        """Multiply factors of the same shape."""
+        with np.errstate(invalid="ignore"):  # 0 · ∞ is reported with its data
+            numbers = left.numbers * right.numbers
+        return Factor(numbers, self._product(left.places, right.places))
+
+    def _product(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return the places of products of parameters, entering each that occurs once."""
         result = np.where(left == ONE, right, left)
         both = (left != ONE) & (right != ONE)

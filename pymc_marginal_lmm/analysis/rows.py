@@ -61,17 +61,21 @@ def _merge_columns(table: Terms) -> Terms:
     # Columns of zeros say nothing, but an effect without any would not be drawn.
     used = {key: same for key, same in groups.items() if numbers[:, same].any()}
     groups = used or dict(list(groups.items())[:1])
-    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    columns: list[tuple[np.ndarray, ...]] = []
     partial: list[int] = []  # of the merged columns, those that leave rows free
     for same in groups.values():
-        column = (positions[:, same[0]], numbers[:, same].sum(axis=1), places[:, same[0]])
+        column: tuple[np.ndarray, ...] = (
+            positions[:, same[0]],
+            numbers[:, same].sum(axis=1),
+            places[:, same[0]],
+        )
         present = column[0] != NOTHING
         room = [i for i in partial if not ((columns[i][0] != NOTHING) & present).any()]
         if room:
             columns[room[0]] = tuple(
                 np.where(present, new, old)
                 for new, old in zip(column, columns[room[0]], strict=True)
-            )  # type: ignore[assignment]
+            )
             continue
         if not present.all():
             partial.append(len(columns))

@@ -7,7 +7,7 @@ output. To teach the reader an operation, write its rule and enter it in one of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import numpy as np
 import pytensor.scalar as ps
@@ -28,8 +28,7 @@ from pytensor.tensor.subtensor import (
 )
 from pytensor.tensor.type import TensorType
 
-from pymc_marginal_lmm.analysis.factors import FactorReader
-from pymc_marginal_lmm.analysis.parameters import Parameters
+from pymc_marginal_lmm.analysis.reader import Reader
 from pymc_marginal_lmm.analysis.selection import (
     OF_ALL,
     OF_FIRST,
@@ -42,35 +41,13 @@ from pymc_marginal_lmm.analysis.sparse_rules import SPARSE_DOTS, sparse_dot
 from pymc_marginal_lmm.analysis.terms import (
     DISCRETE,
     NOTHING,
-    Factor,
     Linear,
     Refusal,
     Terms,
     sum_linear,
 )
-from pymc_marginal_lmm.values import Values
 
 __all__ = ["rule_for", "summands"]
-
-
-class Reader(Protocol):
-    """What rules need of the reader that applies them."""
-
-    values: Values
-    parameters: Parameters
-    factors: FactorReader
-
-    def read(self, variable: Variable) -> Linear:
-        """Return the linear part of a variable."""
-
-    def shape(self, variable: Variable) -> tuple[int, ...]:
-        """Return the shape of a tensor."""
-
-    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
-        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
-
-    def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
-        """Refuse all effects that enter a node."""
 
 
 Rule = Callable[[Reader, Apply, list[Linear]], list[Linear]]

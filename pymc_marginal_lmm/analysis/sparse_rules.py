@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NoReturn, Protocol
-
 import numpy as np
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.sparse.math import Dot, StructuredDot
 from pytensor.sparse.type import SparseTensorType
 from scipy.sparse import csr_matrix
 
-from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Factor, Linear, Terms
-from pymc_marginal_lmm.values import Values
+from pymc_marginal_lmm.analysis.reader import Reader
+from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Factor, Linear
 
 __all__ = ["SPARSE_DOTS", "sparse_dot"]
 
 SPARSE_DOTS = (Dot, StructuredDot)
-
-
-class Reader(Protocol):
-    """What this rule needs of the reader that applies it."""
-
-    values: Values
-
-    def shape(self, variable: Variable) -> tuple[int, ...]:
-        """Return the shape of a tensor."""
-
-    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
-        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
-
-    def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
-        """Refuse all effects that enter a node."""
 
 
 def sparse_dot(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
