@@ -11,14 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from pymc_marginal_lmm.algebra.data import is_free_of_rows
-from pymc_marginal_lmm.analysis.ordering import operations_and_entries
+from pymc_marginal_lmm.analysis.ordering import cost
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.marginalize import Names, read
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
 
 __all__ = ["Explanation", "FactorSummary", "explain"]
-
-BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
         return Explanation((), 0, (), sampled, reading.refusals, 0, 0, False, ())
     ys = [response.owner.inputs[1] for response in reading.responses]
     free_of_rows = is_free_of_rows(mixed_model, ys)
-    operations, memory = _cost(mixed_model, free_of_rows)
+    operations, memory = cost(mixed_model, free_of_rows)
     return Explanation(
         responses=tuple(response.name for response in mixed_model.responses),
         n_rows=mixed_model.n_rows,
@@ -233,14 +231,3 @@ def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
 
 def _kind(factor: GroupingFactor) -> str:
     return "diagonal" if factor.n_effects == 1 else "block diagonal"
-
-
-def _cost(model: MixedModel, free_of_rows: bool) -> tuple[int, int]:
-    """Operations and bytes of one gradient."""
-    operations, entries = operations_and_entries(model.factors, model.blocks)
-    memory = BYTES * entries
-    width = sum(factor.n_memberships * factor.n_effects for factor in model.factors)
-    if not free_of_rows:
-        operations += 4 * model.n_rows * width
-        memory += BYTES * model.n_rows * (width + 4)
-    return operations, memory

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor
+from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor, MixedModel
 
-__all__ = ["block_structure", "longest_chain", "operations_and_entries", "parents_of"]
+__all__ = ["block_structure", "cost", "longest_chain", "operations_and_entries", "parents_of"]
+
+BYTES = 8
 
 WORTH_A_CHAIN = 3e7
 """Operations of a dense elimination from which on a nested one, less tightly coded, pays."""
@@ -93,3 +95,14 @@ def operations_and_entries(
         entries += 4 * M * S * (S + above + q)
         above += S
     return operations, entries
+
+
+def cost(model: MixedModel, free_of_rows: bool) -> tuple[int, int]:
+    """Estimate the floating point operations and the bytes of one gradient."""
+    operations, entries = operations_and_entries(model.factors, model.blocks)
+    memory = BYTES * entries
+    width = sum(factor.n_memberships * factor.n_effects for factor in model.factors)
+    if not free_of_rows:
+        operations += 4 * model.n_rows * width
+        memory += BYTES * model.n_rows * (width + 4)
+    return operations, memory

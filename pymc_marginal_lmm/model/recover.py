@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from arviz_base import dict_to_dataset
 from pymc.model.core import Model, modelcontext
 from pymc.pytensorf import compile as pymc_compile
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 from rich.progress import track
 from xarray import Dataset, DataTree
 
-from pymc_marginal_lmm.model.conditional import conditional
+from pymc_marginal_lmm.analysis.ordering import cost
+from pymc_marginal_lmm.model.batched import inlined, over_draws
+from pymc_marginal_lmm.model.conditional import ConditionalRV, conditional
 from pymc_marginal_lmm.model.restore import marginal_ops, recoverable
 
 __all__ = ["recover"]
+
+UNCOMPILED = Mode(linker="py", optimizer=None)
+"""For a few calls, each over many draws, rewriting a graph costs more than it saves."""
+
+CHUNK = 64_000_000
+"""Bytes that draws made at once may take, about."""
 
 
 def recover(
@@ -52,8 +62,8 @@ def recover(
     progressbar : bool, default True
         Show progress.
     compile_kwargs : dict, optional
-        For the function that makes one draw. By default it is not compiled (PyTensor's Python
-        linker), which for thousands of draws costs less than compiling it.
+        For the function that makes the draws, many at once. By default it is not compiled
+        (PyTensor's Python linker).
 
     Returns
     -------
@@ -89,27 +99,34 @@ def recover(
         random_seed = int(random_seed.integers(2**63))
     elif isinstance(random_seed, np.random.SeedSequence):
         random_seed = random_seed.generate_state(4).tolist()
-    kwargs: dict[str, Any] = {"mode": "FAST_COMPILE"} | (compile_kwargs or {})
-    function = pymc_compile(
-        parameters, outputs, random_seed=random_seed, on_unused_input="ignore", **kwargs
-    )
-    draws = _draws(function, parameters, posterior)
+    outputs = inlined(outputs, ConditionalRV)
+    kwargs: dict[str, Any] = {"mode": UNCOMPILED} | (compile_kwargs or {})
+    kwargs |= {"random_seed": random_seed, "on_unused_input": "ignore"}
     n_chains, n_draws = (posterior.sizes[dim] for dim in ("chain", "draw"))
-    results: dict[str, np.ndarray] = {}
-    for chain, draw, values in track(
-        draws, "Recovering effects", n_chains * n_draws, disable=not progressbar
-    ):
-        for name, value in zip(effects, values, strict=False):
-            if not np.isfinite(value).all():
+    columns = [_column(posterior[rv.name], rv) for rv in parameters]
+    size = max(1, CHUNK // _bytes_per_draw(model))
+    chunks = [slice(i, i + size) for i in range(0, n_chains * n_draws, size)]
+    draw = _drawer(parameters, outputs, kwargs)
+    parts: list[list[np.ndarray]] = []
+    for chunk in track(chunks, "Recovering effects", disable=not progressbar):
+        given = [column[chunk] for column in columns]
+        n = min(chunk.stop, n_chains * n_draws) - chunk.start
+        with np.errstate(all="ignore"):  # what is not finite is reported with its draw
+            values = draw(given, n)
+        for name, drawn in zip(effects, values, strict=False):
+            finite = np.isfinite(drawn).reshape(n, -1).all(axis=1)
+            if not finite.all():
+                chain, at = divmod(chunk.start + int(finite.argmin()), n_draws)
                 raise np.linalg.LinAlgError(
-                    f"No draw of '{name}' at chain {chain}, draw {draw}: the posterior precision "
+                    f"No draw of '{name}' at chain {chain}, draw {at}: the posterior precision "
                     "of the effects could not be factorised at these parameter values "
-                    f"({_point(parameters, posterior, chain, draw)})."
+                    f"({_point(parameters, posterior, chain, at)})."
                 )
-        for name, value in zip(names, values[len(effects) :], strict=True):
-            if name not in results:
-                results[name] = np.empty((n_chains, n_draws, *value.shape), dtype=value.dtype)
-            results[name][chain, draw] = value
+        parts.append(values[len(effects) :])
+    results = {
+        name: np.concatenate(column).reshape(n_chains, n_draws, *column[0].shape[1:])
+        for name, column in zip(names, zip(*parts, strict=True), strict=True)
+    }
     dataset = _as_dataset(results, full, posterior)
     if not extend_inferencedata:
         return dataset
@@ -134,16 +151,31 @@ def _merged(posterior: Dataset, recovered: Dataset) -> Dataset:
     return kept.assign(recovered.data_vars)
 
 
-def _draws(function: Any, parameters: Sequence, posterior: Any) -> Iterator[tuple]:
-    columns = [
-        posterior[rv.name].transpose("chain", "draw", ...).values.astype(rv.type.dtype)
-        for rv in parameters
-    ]
-    for chain in range(posterior.sizes["chain"]):
-        for draw in range(posterior.sizes["draw"]):
-            with np.errstate(all="ignore"):  # what is not finite is reported with its draw
-                values = function(*(column[chain, draw] for column in columns))
-            yield chain, draw, values
+def _column(draws: Any, rv: Variable) -> np.ndarray:
+    values = draws.transpose("chain", "draw", ...).values.astype(rv.type.dtype)
+    return values.reshape(-1, *values.shape[2:])
+
+
+def _bytes_per_draw(model: Model) -> int:
+    return sum(cost(op.structure, free_of_rows=False)[1] for op in marginal_ops(model))
+
+
+def _drawer(
+    parameters: Sequence[Variable], outputs: Sequence[Variable], kwargs: dict[str, Any]
+) -> Callable[[Sequence[np.ndarray], int], list[np.ndarray]]:
+    """Return the function that makes a number of draws: at once, if its graph allows for that."""
+    try:
+        inputs, many = over_draws(outputs, parameters)
+    except (NotImplementedError, TypeError, ValueError):
+        one = pymc_compile(parameters, outputs, **kwargs)
+
+        def draw_by_draw(columns: Sequence[np.ndarray], n: int) -> list[np.ndarray]:
+            rows = [one(*(column[i] for column in columns)) for i in range(n)]
+            return [np.stack(values) for values in zip(*rows, strict=True)]
+
+        return draw_by_draw
+    function = pymc_compile(inputs, many, **kwargs)
+    return lambda columns, n: function(*columns, n)
 
 
 def _point(parameters: Sequence, posterior: Any, chain: int, draw: int) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pymc as pm
+import pytensor.sparse
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
+from scipy import sparse
 
 import pymc_marginal_lmm as mlmm
 from tests.helpers import posterior_of_effects
@@ -224,3 +226,44 @@ def test_find_map_is_the_mode_of_the_marginal_density(marginal: pm.Model) -> Non
     for step in (-0.05, 0.05):
         assert logp({**at, "sigma_log__": at["sigma_log__"] + step}) < best
     assert best > logp({"sigma_log__": np.array(0.0), "tau_log__": np.array(0.0)})
+
+
+def test_effects_without_parameters_are_drawn_anew_each_time() -> None:
+    with pm.Model() as model:
+        pm.HalfNormal("other")
+        u = pm.Normal("u", 0, 1.0, shape=3)
+        pm.Normal("y", u[[0, 1, 1]], 1.0, observed=[0.5, 1.0, -1.0])
+    marginal = mlmm.marginalize(model)
+    values = {"other": np.ones((2, 1000))}
+    idata = xr.DataTree.from_dict(
+        {"posterior": xr.Dataset({k: (("chain", "draw"), v) for k, v in values.items()})}
+    )
+    u = mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)["posterior"]["u"]
+    flat = u.values.reshape(2000, 3)
+    assert len(np.unique(flat[:, 2])) == 2000
+    assert_allclose(flat.std(axis=0), np.sqrt([1 / 2, 1 / 3, 1]), rtol=0.08)
+
+
+def test_what_cannot_be_vectorized_is_drawn_one_by_one() -> None:
+    members = sparse.csr_matrix(np.eye(3)[[0, 1, 1, 2]])
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau")
+        u = pm.Normal("u", 0, tau, shape=3)
+        mu = pm.Deterministic(
+            "mu", pytensor.sparse.dot(pytensor.sparse.as_sparse(members), u[:, None])[:, 0]
+        )
+        pm.Normal("y", mu, 1.0, observed=np.arange(4.0))
+    marginal = mlmm.marginalize(model)
+    idata = xr.DataTree.from_dict(
+        {"posterior": xr.Dataset({"tau": (("chain", "draw"), np.full((1, 50), 0.7))})}
+    )
+    posterior = mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)["posterior"]
+    assert_allclose(posterior["mu"], posterior["u"].values[..., [0, 1, 1, 2]])
+    assert len(np.unique(posterior["u"].values)) == 150
+
+
+def test_chunks_do_not_show(marginal: pm.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pymc_marginal_lmm.model.recover.CHUNK", 1)
+    idata = mlmm.recover(draws(2, 20), model=marginal, random_seed=2, progressbar=False)
+    assert idata["posterior"]["u"].shape[:2] == (2, 20)
+    assert len(np.unique(idata["posterior"]["u"].values)) == idata["posterior"]["u"].size

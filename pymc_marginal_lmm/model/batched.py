@@ -1,0 +1,82 @@
+"""Random graphs for many values of their parameters at once, along a first axis.
+
+What one draw of a small model costs is the overhead of its nodes; a thousand at once pay for it
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytensor.tensor as pt
+from pytensor.compile.builders import OpFromGraph
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace, vectorize_graph
+from pytensor.graph.traversal import toposort
+from pytensor.tensor.random.op import RandomVariable
+
+__all__ = ["inlined", "over_draws"]
+
+
+def inlined(outputs: Sequence[Variable], kind: type[OpFromGraph]) -> list[Variable]:
+    """Write nodes of one kind out as the graphs that they stand for."""
+    while nodes := [node for node in toposort(outputs) if isinstance(node.op, kind)]:
+        node = nodes[-1]
+        inner = node.op.fgraph.bind(list(node.inputs))
+        outputs = graph_replace(outputs, dict(zip(node.outputs, inner, strict=True)), strict=False)
+    return list(outputs)
+
+
+def over_draws(
+    outputs: Sequence[Variable], parameters: Sequence[Variable]
+) -> tuple[list[Variable], list[Variable]]:
+    """Return a graph of many draws, one for each value of the parameters.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+        Random, given the parameters.
+    parameters : sequence of Variable
+
+    Returns
+    -------
+    inputs : list of Variable
+        The parameters with a first axis more, and last the number of draws.
+    outputs : list of Variable
+        With a first axis more.
+
+    Raises
+    ------
+    Exception
+        Of PyTensor, where a node cannot be vectorized (products with sparse matrices, say).
+    """
+    count = pt.lscalar("n_draws")
+    several = {p: pt.tensor(p.name, shape=(None, *p.type.shape), dtype=p.dtype) for p in parameters}
+    # Noise that depends on nothing would be the same in all draws.
+    noise, varying = {}, set(parameters)
+    for node in toposort(outputs, blockers=parameters):
+        if not varying.isdisjoint(node.inputs):
+            varying.update(node.outputs)
+        elif isinstance(node.op, RandomVariable):
+            draw = node.out
+            noise[draw] = pt.tensor(shape=(None, *draw.type.shape), dtype=draw.dtype)
+            varying.add(draw)
+    replacements = {**several, **noise}
+    many = vectorize_graph(outputs, replacements)
+    many = [
+        new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (count, *old.shape))
+        for new, old in zip(many, outputs, strict=True)
+    ]
+    drawn = {new: _several(old, count) for old, new in noise.items()}
+    many = graph_replace(many, drawn, strict=False)
+    return [*several.values(), count], many
+
+
+def _several(draw: Variable, count: Variable) -> Variable:
+    """Return independent copies of a draw, each with a generator of its own."""
+    node = draw.owner
+    parameters = node.op.dist_params(node)
+    size = (count, *draw.shape)
+    rng = pt.random.shared_rng(seed=None)
+    _, new = node.op(*parameters, size=size, rng=rng, return_next_rng=True)
+    return pt.specify_shape(new, (None, *draw.type.shape))

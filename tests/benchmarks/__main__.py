@@ -1,0 +1,62 @@
+"""Benchmarks: ``make bench``, ``make bench DATA=folder``.
+
+Every measurement runs in a process of its own, one after the other, and is written into the JSON
+file at once, from which the tables are made: a run that was stopped can be taken up with
+``--only`` and ``--kind``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.progress import track
+
+from tests.benchmarks.report import markdown
+from tests.benchmarks.variants import all_cases, measured
+
+PACKAGES = ("pymc", "pytensor", "jax", "jaxlib", "numba", "numpyro", "nutpie", "numpy")
+SAMPLERS = ("numpyro", "nutpie")
+SAMPLED = ("centred", "noncentred", "all")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder with the paper's data sets")
+    parser.add_argument("--only", nargs="+", help="names of models")
+    parser.add_argument("--variant", nargs="+", default=SAMPLED, help="which to sample")
+    parser.add_argument("--kind", nargs="+", default=["gradient", "sampling"])
+    parser.add_argument("--limit", type=float, default=900.0, help="seconds per measurement")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.json"))
+    args = parser.parse_args()
+
+    results = json.loads(args.out.read_text()) if args.out.exists() else {"cases": {}}
+    results["machine"] = {
+        "cores": os.cpu_count(),
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "unset"),
+        "date": date.today().isoformat(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    jobs = []
+    cases = {c.name: c for c in all_cases(args.data) if not args.only or c.name in args.only}
+    for name, case in cases.items():
+        if "gradient" in args.kind:
+            jobs += [("gradient", name, [backend]) for backend in ("jax", "numba")]
+        if "sampling" in args.kind and case.sampled:
+            jobs += [("sampling", name, [v, s]) for v in args.variant for s in SAMPLERS]
+    data = ["--data", str(args.data)] if args.data is not None else []
+    for kind, name, options in track(jobs, "Measuring"):
+        module = f"tests.benchmarks.{kind}"
+        figures = measured(module, [name, *options, *data], args.limit, cold=kind == "sampling")
+        case = results["cases"].setdefault(name, {"gradient": {}, "sampling": {}})
+        case[kind][" ".join(options)] = figures
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+        args.out.with_suffix(".md").write_text(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

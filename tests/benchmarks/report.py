@@ -1,0 +1,167 @@
+"""Tables of the figures that the benchmarks have written."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+__all__ = ["markdown"]
+
+PLAIN = ("centred", "noncentred")
+SAMPLERS = ("numpyro", "nutpie")
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the page."""
+    cases, machine = results["cases"], results["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    parts = [
+        "# Benchmarks",
+        "Written by `make bench DATA=folder` (`python -m tests.benchmarks --data folder`); without "
+        "a folder it leaves out the models of the paper. All figures of a line come from one run; "
+        "compare lines by their ratios.",
+        f"{machine['cores']} cores, OPENBLAS_NUM_THREADS {machine['OPENBLAS_NUM_THREADS']}; "
+        f"{versions}; {machine['date']}.",
+        "## Gradients",
+        "Log density and gradient: the median of seven rounds in turns (the minimum in brackets), "
+        "in µs for the model as written (centred), and relative to it for the same model "
+        "non-centred, with a dense covariance by hand, with one factor, and with everything "
+        "integrated out. With JAX inside a jitted loop; with numba the compiled function called "
+        "from Python.",
+    ]
+    for backend in ("jax", "numba"):
+        parts.append(_gradients(cases, backend))
+    parts += [
+        "## Sampling",
+        "4 chains, 500 draws to tune and 1,000 kept. ESS is the smallest bulk effective sample "
+        "size over all scalar parameters *and* all effects; seconds to 1,000 count everything from "
+        "the model to its draws, compilation with empty caches and recovery included, and as many "
+        "runs as 1,000 effective draws need (one at least). *Ratio* compares with the best plain "
+        "row.",
+        _sampling(cases),
+        "## In one line",
+        _overall(cases),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _digits(x: float) -> str:
+    return f"{x:.0f}" if x >= 100 else f"{x:.3g}"
+
+
+def _gradients(cases: dict, backend: str) -> str:
+    rows = []
+    for name, case in cases.items():
+        figures = case["gradient"].get(backend)
+        if not figures or "centred" not in figures:
+            continue
+        base = figures["centred"]
+        row = [name, f"{_digits(base['us_median'])} ({_digits(base['us_min'])})"]
+        for variant in ("noncentred", "dense", "one", "all"):
+            own = figures.get(variant)
+            row.append(
+                f"{_digits(own['us_median'] / base['us_median'])} "
+                f"({_digits(own['us_min'] / base['us_min'])})"
+                if own
+                else "–"
+            )
+        row.append(f"{figures['all']['transform_s']:.2f}")
+        rows.append(row)
+    head = [backend, "centred, µs", "non-centred", "dense", "one factor", "all", "transform, s"]
+    return _table(head, rows) if rows else ""
+
+
+def rate(figures: dict) -> float:
+    """Return effective draws per second of sampling and recovery."""
+    return figures["ess"] / (figures["sampling_s"] + figures["recovery_s"])
+
+
+def seconds_to_1000(figures: dict) -> float:
+    """Return the seconds to 1,000 effective draws."""
+    runs = max(1.0, 1000 / figures["ess"])
+    return figures["compile_s"] + runs * (figures["sampling_s"] + figures["recovery_s"])
+
+
+def _done(case: dict) -> dict[str, dict]:
+    return {key: value for key, value in case["sampling"].items() if "ess" in value}
+
+
+def _best_plain(case: dict) -> tuple[float, float] | None:
+    plain = [v for key, v in _done(case).items() if key.split()[0] in PLAIN]
+    if not plain:
+        return None
+    return max(map(rate, plain)), min(map(seconds_to_1000, plain))
+
+
+def _sampling(cases: dict) -> str:
+    rows = []
+    for name, case in cases.items():
+        best = _best_plain(case)
+        for key, figures in case["sampling"].items():
+            variant, sampler = key.split()
+            label = [name, "marginal" if variant == "all" else variant, sampler]
+            if "failed" in figures:
+                rows.append([*label, figures["failed"], *[""] * 9])
+                continue
+            own, seconds = rate(figures), seconds_to_1000(figures)
+            ratios = (
+                ["", ""] if best is None else [_digits(own / best[0]), _digits(seconds / best[1])]
+            )
+            rows.append(
+                [
+                    *label,
+                    _digits(figures["ess"]),
+                    f"{figures['rhat']:.3f}",
+                    str(figures["divergences"]),
+                    _digits(figures["gradients"] / figures["draws"]),
+                    _digits(1000 * figures["ess"] / figures["gradients"]),
+                    _digits(own),
+                    ratios[0],
+                    f"{_digits(figures['compile_s'])} + {_digits(figures['sampling_s'])}"
+                    + (f" + {_digits(figures['recovery_s'])}" if variant == "all" else ""),
+                    _digits(seconds),
+                    ratios[1],
+                ]
+            )
+    head = ["model", "form", "sampler", "ESS", "R̂", "divergences", "gradients / draw"]
+    head += ["ESS / 1,000 gradients", "ESS / s", "ratio", "compile + sample + recover, s"]
+    head += ["s to 1,000", "ratio"]
+    return _table(head, rows) if rows else ""
+
+
+def _overall(cases: dict) -> str:
+    speed, wait, ess, gradients, divergences = {}, {}, {}, {}, 0
+    for name, case in cases.items():
+        best = _best_plain(case)
+        ours = [v for key, v in _done(case).items() if key.split()[0] == "all"]
+        if best is None or not ours:
+            continue
+        speed[name] = max(map(rate, ours)) / best[0]
+        wait[name] = min(map(seconds_to_1000, ours)) / best[1]
+        ess[name] = max(v["ess"] / v["draws"] for v in ours)
+        gradients[name] = min(v["gradients"] / v["draws"] for v in ours)
+        divergences += sum(v["divergences"] for v in ours)
+    if not speed:
+        return ""
+
+    def line(text: str, values: dict[str, float], worst: str) -> str:
+        mean = statistics.geometric_mean(values.values())
+        return f"- {text}: geometric mean {_digits(mean)}, worst {_digits(values[worst])} ({worst})"
+
+    return "\n".join(
+        [
+            f"The better sampler of each side, over {len(speed)} models:\n",
+            line("ESS per second, marginal over plain", speed, min(speed, key=speed.__getitem__)),
+            line("seconds to 1,000, marginal over plain", wait, max(wait, key=wait.__getitem__)),
+            line("ESS per draw, marginal", ess, min(ess, key=ess.__getitem__)),
+            line(
+                "gradients per draw, marginal", gradients, max(gradients, key=gradients.__getitem__)
+            ),
+            f"- divergences, all marginal runs together: {divergences}",
+        ]
+    )
