@@ -9,12 +9,13 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Two installs at once would get into each other's way.
 .NOTPARALLEL:
-.PHONY: help demo test lint format clean
+.PHONY: help demo test bench lint format clean
 
 help:
 	@echo 'make demo    fit an example as it is written and marginalized, and compare'
 	@echo '             (another one: make demo ARGS=penicillin; all choices: make demo ARGS=--help)'
 	@echo 'make test    run the tests (some: make test ARGS="-k recover"; long ones too: ARGS=--runslow)'
+	@echo 'make bench   measure, and write docs/benchmarks.md (DATA=folder: the models of the paper too)'
 	@echo 'make lint    check style (ruff) and types (mypy)'
 	@echo 'make format  format the code and apply safe fixes'
 	@echo 'make clean   remove caches and build products, but not $(VENV)'
@@ -27,6 +28,10 @@ demo: $(VENV)/.installed-demo
 # One BLAS thread: threads spin on small matrices, and there is one worker per core already.
 test: $(VENV)/.installed-dev
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+# The linear algebra of most models is too small for several threads.
+bench: $(VENV)/.installed-dev
+	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m tests.benchmarks $(if $(DATA),--data $(DATA)) $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

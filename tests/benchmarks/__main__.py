@@ -1,8 +1,8 @@
 """Benchmarks: ``make bench``, ``make bench DATA=folder``.
 
 Every measurement runs in a process of its own, one after the other, and is written into the JSON
-file at once, from which the tables are made: a run that was stopped can be taken up with
-``--only`` and ``--kind``.
+file at once, from which the tables are made. A run that was stopped is taken up with ``--resume``;
+``--only``, ``--kind`` and ``--variant`` measure some things again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
@@ -21,6 +22,7 @@ from tests.benchmarks.variants import all_cases, measured
 
 PACKAGES = ("pymc", "pytensor", "jax", "jaxlib", "numba", "numpyro", "nutpie", "numpy")
 SAMPLERS = ("numpyro", "nutpie")
+KINDS = ["gradient", "sampling"]
 SAMPLED = ("centred", "noncentred", "all")
 
 
@@ -29,12 +31,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the paper's data sets")
     parser.add_argument("--only", nargs="+", help="names of models")
     parser.add_argument("--variant", nargs="+", default=SAMPLED, help="which to sample")
-    parser.add_argument("--kind", nargs="+", default=["gradient", "sampling"])
+    parser.add_argument("--kind", nargs="+", default=KINDS)
+    parser.add_argument("--resume", action="store_true", help="keep what has been measured")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds per measurement")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks.json"))
     args = parser.parse_args()
 
-    results = json.loads(args.out.read_text()) if args.out.exists() else {"cases": {}}
+    results: dict[str, Any] = {"cases": {}}
+    again = args.only or args.kind != KINDS or tuple(args.variant) != SAMPLED
+    if args.out.exists() and (args.resume or again):
+        results = json.loads(args.out.read_text())
     results["machine"] = {
         "cores": os.cpu_count(),
         "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "unset"),
@@ -50,6 +56,8 @@ def main() -> None:
             jobs += [("sampling", name, [v, s]) for v in args.variant for s in SAMPLERS]
     data = ["--data", str(args.data)] if args.data is not None else []
     for kind, name, options in track(jobs, "Measuring"):
+        if args.resume and " ".join(options) in results["cases"].get(name, {}).get(kind, {}):
+            continue
         module = f"tests.benchmarks.{kind}"
         figures = measured(module, [name, *options, *data], args.limit, cold=kind == "sampling")
         case = results["cases"].setdefault(name, {"gradient": {}, "sampling": {}})

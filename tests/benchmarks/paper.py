@@ -2,8 +2,8 @@
 
 The data sets are not part of this project. Those of the ``df_*`` files ship with the R package
 ``bcogsci`` (Nicenboim, Schad and Vasishth), ``p_f.csv`` is the training set of the Kaggle
-competition "OSIC Pulmonary Fibrosis Progression", ``electric*.csv`` comes with Gelman and Hill (2007), and
-``grouseticks.csv`` with lme4. Priors and codings are those of the paper's scripts.
+competition "OSIC Pulmonary Fibrosis Progression", ``electric*.csv`` comes with Gelman and Hill
+(2007), and ``grouseticks.csv`` with lme4. Priors and codings are those of the paper's scripts.
 """
 
 from __future__ import annotations
