@@ -55,9 +55,10 @@ def with_numpyro(model: pm.Model, seed: int) -> tuple[DataTree, float]:
     spent: list[float] = []
     run: Callable = numpyro.infer.MCMC.run
 
-    def timed(*args, **kwargs) -> None:
+    def timed(mcmc: numpyro.infer.MCMC, *args, **kwargs) -> None:
         start = time.perf_counter()
-        run(*args, **kwargs)
+        run(mcmc, *args, **kwargs)
+        jax.block_until_ready(mcmc.get_samples())
         spent.append(time.perf_counter() - start - length_of_union(compilations, start))
 
     numpyro.infer.MCMC.run = timed
