@@ -14,7 +14,7 @@ from pymc_marginal_lmm.algebra.data import is_free_of_rows
 from pymc_marginal_lmm.analysis.ordering import cost
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.marginalize import Names, read
-from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
+from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["Explanation", "FactorSummary", "explain"]
 
@@ -32,7 +32,8 @@ class FactorSummary:
     unused : int
         Blocks of the variables that occur in no row; they keep their prior.
     kind : {"diagonal", "block diagonal", "dense"}
-        Its diagonal block of ``F``.
+        Its diagonal block of ``F``. Of the first factor, followed by ", coupling sparse" where its
+        levels meet only those effects of the dense block that rows of data share with them.
     order : int
         Place in the elimination, from 1.
     """
@@ -220,7 +221,7 @@ def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
             unused=max(
                 model.effects[e].n_blocks - used[e] for s in factor.shares for e in s.effects
             ),
-            kind=_kind(factor) if i in model.blocks.chain else "dense",
+            kind=_kind(model, i),
             order=place,
         )
         for place, (i, factor) in enumerate(
@@ -229,5 +230,8 @@ def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
     )
 
 
-def _kind(factor: GroupingFactor) -> str:
-    return "diagonal" if factor.n_effects == 1 else "block diagonal"
+def _kind(model: MixedModel, i: int) -> str:
+    if i not in model.blocks.chain:
+        return "dense"
+    kind = "diagonal" if model.factors[i].n_effects == 1 else "block diagonal"
+    return kind if model.blocks.coupling is None else f"{kind}, coupling sparse"

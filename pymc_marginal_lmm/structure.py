@@ -24,6 +24,8 @@ import numpy as np
 from pytensor.graph.basic import Constant, Variable
 from scipy.sparse import csr_array
 
+from pymc_marginal_lmm.pattern import Pattern
+
 __all__ = [
     "Array",
     "BlockStructure",
@@ -238,11 +240,14 @@ class BlockStructure:
         For each factor of the chain but the last, the level of the next that each level is in.
     trailing : tuple of int
         The other factors, in the order of their columns in the dense block.
+    coupling : Pattern or None
+        Which columns of the dense block each level of the leading factor meets; None: all of them.
     """
 
     chain: tuple[int, ...]
     parents: tuple[np.ndarray, ...]
     trailing: tuple[int, ...]
+    coupling: Pattern | None = None
 
     @property
     def leading(self) -> int | None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,12 +25,11 @@ from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
 from pymc_marginal_lmm.ops.block_solve import Solution, block_solve
-from pymc_marginal_lmm.ops.elimination import ArrayLibrary, inverse_cholesky
+from pymc_marginal_lmm.ops.blocks import inverse_cholesky
+from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor
 
 __all__ = ["Cliques", "Elimination", "eliminate"]
-
-PYTENSOR = ArrayLibrary(pt, partial(pt.linalg.solve_triangular, b_ndim=1))
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,22 @@ class Cliques:
         For each factor but the last, the level of the next one.
     q : int
         Size of the dense block.
+    pattern : Pattern or None
+        Where the only factor of a chain meets the dense block; what belongs there is then
+        ``(S, N)``. Longer chains meet all of it.
     """
 
     widths: tuple[int, ...]
     parents: tuple[np.ndarray, ...]
     q: int
+    pattern: Pattern | None = None
 
     @classmethod
     def of(cls, factors: Sequence[GroupingFactor], blocks: BlockStructure) -> Cliques:
         """Return the cliques of a block structure."""
         q = sum(factors[i].size for i in blocks.trailing)
-        return cls(tuple(factors[i].n_effects for i in blocks.chain), blocks.parents, q)
+        widths = tuple(factors[i].n_effects for i in blocks.chain)
+        return cls(widths, blocks.parents, q, blocks.coupling)
 
     def above(self, i: int) -> list[tuple[int, np.ndarray, slice]]:
         """Return the factors above factor ``i``: which, each level's level there, columns."""
@@ -75,6 +78,9 @@ class Cliques:
 
     def times_right(self, i: int, right: Variable, x: Sequence[Variable], x2: Variable) -> Variable:
         """Return ``right · x`` of factor ``i``: ``(M, S)``."""
+        if self.pattern is not None:
+            products = (right * x2[pt.constant(self.pattern.columns)]).T
+            return _sum_levels(products, self.pattern.rows, self.pattern.n_rows)
         product = pt.tensordot(right[:, :, self.n_above(i) :], x2, axes=1)
         for j, levels, columns in self.above(i):
             product += (right[:, :, columns] * x[j][pt.constant(levels)][:, None, :]).sum(axis=-1)
@@ -108,6 +114,8 @@ class Elimination:
         For every factor of the chain but the last.
     solution : Solution
         For the last one and the dense block, when the others are gone.
+    right : Variable
+        What couples these two.
     log_det : Variable
         ``log|F|``.
     """
@@ -115,7 +123,12 @@ class Elimination:
     cliques: Cliques
     steps: tuple[Step, ...]
     solution: Solution
+    right: Variable
     log_det: Variable
+
+    def couple_last(self, x2: Variable) -> Variable:
+        """Return ``F12 x2`` of the last factor of the chain, the others gone: ``(M, S)``."""
+        return self.cliques.times_right(len(self.cliques.widths) - 1, self.right, [], x2)
 
     def descend(
         self, x_last: Variable, x2: Variable, noise: Sequence[Variable] | None = None
@@ -157,7 +170,7 @@ def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) 
     carried_h: Variable | None = None
     for i in range(len(own) - 1):
         k, S = cliques.n_above(i), cliques.widths[i + 1]
-        J = inverse_cholesky(PYTENSOR, own[i], cliques.widths[i])
+        J = inverse_cholesky(pt, own[i], cliques.widths[i])
         T = _blockwise(J, right[i])
         e = (J * h[i][:, None, :]).sum(axis=2)
         steps.append(Step(J, T, e))
@@ -179,8 +192,8 @@ def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) 
     empty = pt.zeros((0, 1), dtype=config.floatX)
     last = (own[-1], right[-1], h[-1]) if own else (empty[:, :, None], None, empty)
     F12 = pt.zeros((0, 1, cliques.q), dtype=config.floatX) if last[1] is None else last[1]
-    solution = block_solve(last[0], F12, dense, last[2], h2)
-    return Elimination(cliques, tuple(steps), solution, log_det + solution.log_det)
+    solution = block_solve(last[0], F12, dense, last[2], h2, cliques.pattern)
+    return Elimination(cliques, tuple(steps), solution, F12, log_det + solution.log_det)
 
 
 def _blockwise(A: Variable, B: Variable) -> Variable:

@@ -99,7 +99,7 @@ def draw(
 
 
 def _add_noise(model: MixedModel, post: Posterior, epsilon: list[Variable]) -> list[Variable]:
-    """``û + L⁻ᵀ ε`` per factor; the equations of ``elimination.back_substitute``."""
+    """``û + L⁻ᵀ ε`` per factor, ``L`` as in :mod:`pymc_marginal_lmm.ops.elimination`."""
     elimination = post.elimination
     solution = elimination.solution
     # Where F overflowed there is no posterior to draw from: recover names such draws.
@@ -107,13 +107,14 @@ def _add_noise(model: MixedModel, post: Posterior, epsilon: list[Variable]) -> l
     u1, u2 = (pt.where(valid, u, np.nan) for u in (solution.u1, solution.u2))
     e2 = concatenated(model, epsilon)
     if model.blocks.trailing:
-        e2 = pt.linalg.solve_triangular(solution.L22.T, e2, lower=False, b_ndim=1)
+        e2 = pt.linalg.solve_triangular(solution.U22, e2, lower=False, b_ndim=1)
         u2 = u2 + e2
     noise = [epsilon[i] for i in model.blocks.chain]
     if noise:
         e1 = noise[-1]
         if model.blocks.trailing:
-            e1 = e1 - pt.tensordot(solution.T, e2, axes=1)
+            coupled = elimination.couple_last(e2)
+            e1 = e1 - (solution.J * coupled[:, None, :]).sum(axis=2)
         u1 = u1 + (solution.J * e1[:, :, None]).sum(axis=1)
     return by_factor(model, elimination.descend(u1, u2, noise), u2)
 

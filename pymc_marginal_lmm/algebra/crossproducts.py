@@ -13,6 +13,7 @@ import numpy as np
 import pytensor.tensor as pt
 from scipy import sparse
 
+from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import Array, GroupingFactor, MixedModel
 
 __all__ = [
@@ -33,7 +34,7 @@ class Blocks(NamedTuple):
         Diagonal blocks of each factor of the chain.
     right : sequence of array, (M, S, c)
         What the levels of each have in common with the levels they are in, factor by factor, and
-        then with the dense block.
+        then with the dense block. Where the structure has a pattern, ``(S, N)`` at its entries.
     dense : array, (q, q)
         Of all other factors.
     """
@@ -100,6 +101,28 @@ def _nested_blocks(one: GroupingFactor, other: GroupingFactor, w: Array | None) 
     return _stack([_segment_sum(left[:, [s]] * right, codes, one.n_levels) for s in slots])
 
 
+def _at_entries(
+    pattern: Pattern, one: GroupingFactor, others: Sequence[GroupingFactor], w: Array | None
+) -> Array:
+    """Return ``Z_oneᵀ W [Z_other, …]`` at the entries of a pattern, ``(S, N)``."""
+    left, levels = _weighted(one.coefficients, w)[:, 0, :], one.codes[:, 0].astype("int64")
+    sums: list[Array] = []
+    for s in range(one.n_effects):
+        total, start = None, 0
+        for other in others:
+            for k, e in np.ndindex(other.n_memberships, other.n_effects):
+                column = start + other.codes[:, k].astype("int64") * other.n_effects + e
+                place, found = pattern.find(levels, column)
+                products = left[:, s] * other.coefficients[:, k, e]
+                if not found.all():  # the others' codes mean nothing, and their coefficient is 0
+                    place, products = place[found], products[np.flatnonzero(found)]
+                part = _segment_sum(products, place, pattern.n_entries)
+                total = part if total is None else total + part
+            start += other.size
+        sums.append(total)
+    return np.stack(sums) if is_numeric(*sums) else pt.stack(sums)
+
+
 def crossproducts(model: MixedModel, w: Array | None) -> Blocks:
     """Return ``ZᵀWZ``, with ``W = I`` if ``w`` is None."""
     trailing = [model.factors[i] for i in model.blocks.trailing]
@@ -123,6 +146,9 @@ def crossproducts(model: MixedModel, w: Array | None) -> Blocks:
         )
     right: list[Array] = []
     for i, one in enumerate(chain):
+        if model.blocks.coupling is not None:
+            right.append(_at_entries(model.blocks.coupling, one, trailing, w))
+            continue
         shape = (one.n_levels, one.n_effects)
         parts = [_nested_blocks(one, above, w) for above in chain[i + 1 :]]
         parts += [pair(one, other).reshape((*shape, other.size)) for other in trailing]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
@@ -18,6 +19,7 @@ from pymc_marginal_lmm.algebra.chain import Cliques, Elimination, eliminate
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
 from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
 from pymc_marginal_lmm.algebra.scales import prior_precision, scale_blocks, trailing_precision
+from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
 
 __all__ = ["Posterior", "by_factor", "concatenated", "posterior"]
@@ -60,6 +62,34 @@ def _right(factors: Sequence[GroupingFactor], scales: Sequence[Variable], X: Var
     return pt.concatenate(parts, axis=1)
 
 
+def _scaled_entries(
+    model: MixedModel, pattern: Pattern, scales: Sequence[Variable], X: Variable
+) -> Variable:
+    """``Λ1ᵀXΛ2`` at the entries of a pattern, ``(S, N)``.
+
+    The columns of a trailing level come together in a row, all or none, so that ``Λ2`` stays
+    within the pattern.
+    """
+    S = model.factors[model.blocks.chain[0]].n_effects
+    parts, places, start = [], [], 0
+    for i in model.blocks.trailing:
+        factor, scale = model.factors[i], scales[i]
+        columns = pattern.columns - start
+        own = np.flatnonzero((columns >= 0) & (columns < factor.size))
+        place = own.reshape(-1, factor.n_effects)  # a trailing level a row
+        if scale.type.shape[0] != 1:
+            scale = scale[pt.constant(columns[place[:, 0]] // factor.n_effects)]
+        part = X[:, pt.constant(place)]
+        parts.append((part[..., :, None] * scale).sum(axis=-2).reshape((S, place.size)))
+        places.append(place.reshape(-1))
+        start += factor.size
+    right = pt.concatenate(parts, axis=1)[:, pt.constant(np.argsort(np.concatenate(places)))]
+    scale = scales[model.blocks.chain[0]]
+    levels = np.zeros_like(pattern.rows) if scale.type.shape[0] == 1 else pattern.rows
+    by_entry = scale[pt.constant(levels)].transpose(1, 2, 0)
+    return (by_entry * right[:, None, :]).sum(axis=0)
+
+
 def _precision(
     model: MixedModel, cliques: Cliques, data: DataTerms, scales: list[Variable]
 ) -> Blocks:
@@ -81,6 +111,10 @@ def _precision(
             above = scales[model.blocks.chain[j]]
             above = above if above.type.shape[0] == 1 else above[pt.constant(levels)]
             parts.append(pt.matmul(A.right[i][:, :, columns], above))
+        if cliques.pattern is not None:
+            entries = _scaled_entries(model, cliques.pattern, scales, A.right[i])
+            right.append(data.w * entries)
+            continue
         if trailing:
             far = A.right[i][:, :, cliques.n_above(i) :]
             rows = pt.reshape(far, (-1, cliques.q))

@@ -82,11 +82,12 @@ def _factor_layout(model: MixedModel, factor: GroupingFactor) -> FactorLayout:
 
 
 def layout(model: MixedModel) -> Layout:
-    """Return where the packed rows of ``Λ`` lie."""
+    """Return where the packed rows of ``Λ`` lie, and where ``A12`` can be non-zero."""
     leading, trailing = model.blocks.leading, model.blocks.trailing
     return Layout(
         None if leading is None else _factor_layout(model, model.factors[leading]),
         tuple(_factor_layout(model, model.factors[i]) for i in trailing),
+        model.blocks.coupling,
     )
 
 

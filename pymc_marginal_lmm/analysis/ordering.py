@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor, MixedModel
 
 __all__ = ["block_structure", "cost", "longest_chain", "operations_and_entries", "parents_of"]
@@ -15,11 +17,21 @@ BYTES = 8
 WORTH_A_CHAIN = 3e7
 """Operations of a dense elimination from which on a nested one, less tightly coded, pays."""
 
+WORTH_A_PATTERN = 1e6
+"""Multiplications with a dense coupling from which on a sparse one can pay."""
+
+SCATTERED = 32
+"""How many multiplications of a matrix product one with indices, of sparse couplings, costs."""
+
+PAIRS_PER_ENTRY = 8
+"""JAX holds a list of all pairs: how many there may be for each entry of a dense coupling."""
+
 
 def block_structure(factors: Sequence[GroupingFactor]) -> BlockStructure:
     """Choose the order of least work; a chain of several factors only where it pays clearly."""
     starts = _starts(factors)
-    alone = [_with_rest(factors, (i,), ()) for i in starts] or [_with_rest(factors, (), ())]
+    alone = [_sparse(factors, _with_rest(factors, (i,), ())) for i in starts]
+    alone = alone or [_with_rest(factors, (), ())]
     short = min(alone, key=lambda blocks: operations_and_entries(factors, blocks)[0])
     work = operations_and_entries(factors, short)[0]
     if work < WORTH_A_CHAIN:
@@ -58,6 +70,41 @@ def _with_rest(
     return BlockStructure(tuple(chain), tuple(parents), tuple(trailing))
 
 
+def _sparse(factors: Sequence[GroupingFactor], blocks: BlockStructure) -> BlockStructure:
+    """Leave out of the coupling what no row of data fills, where that saves work and memory."""
+    leading, trailing = factors[blocks.chain[0]], [factors[i] for i in blocks.trailing]
+    q = sum(factor.size for factor in trailing)
+    if not trailing or leading.size * q**2 < WORTH_A_PATTERN:
+        return blocks
+    pattern = _coupling(leading, trailing)
+    pairs, entries = _pairs(pattern), leading.n_levels * q
+    if SCATTERED * pairs > entries * q or pairs > PAIRS_PER_ENTRY * entries:
+        return blocks
+    return replace(blocks, coupling=pattern)
+
+
+def _coupling(leading: GroupingFactor, trailing: Sequence[GroupingFactor]) -> Pattern:
+    """Return the columns of the dense block that rows of data share with each leading level."""
+    rows, columns, start = [], [], 0
+    here = _present(leading)
+    for factor in trailing:
+        for k in range(factor.n_memberships):
+            there = here & _present(factor, k)
+            shape = (leading.n_levels, factor.n_levels)
+            met = Pattern.of(leading.codes[there, 0], factor.codes[there, k], shape)
+            first = start + met.columns.astype("int64") * factor.n_effects
+            rows.append(np.repeat(met.rows, factor.n_effects))
+            columns.append((first[:, None] + np.arange(factor.n_effects)).reshape(-1))
+        start += factor.size
+    shape = (leading.n_levels, start)
+    return Pattern.of(np.concatenate(rows), np.concatenate(columns), shape)
+
+
+def _pairs(pattern: Pattern) -> int:
+    """Return the number of pairs of columns that share a level, each counted twice."""
+    return int((np.diff(pattern.starts).astype("int64") ** 2).sum())
+
+
 def parents_of(child: GroupingFactor, parent: GroupingFactor) -> np.ndarray | None:
     """Return the level of ``parent`` that each level of ``child`` is in; None: not nested."""
     together = _present(child) & _present(parent)
@@ -67,10 +114,10 @@ def parents_of(child: GroupingFactor, parent: GroupingFactor) -> np.ndarray | No
     return found if (found[levels] == above).all() else None
 
 
-def _present(factor: GroupingFactor) -> np.ndarray:
+def _present(factor: GroupingFactor, membership: int = 0) -> np.ndarray:
     """Rows in which effects of the factor can be (codes of other rows mean nothing)."""
     if isinstance(factor.coefficients, np.ndarray):
-        return factor.coefficients.any(axis=(1, 2))
+        return factor.coefficients[:, membership].any(axis=1)
     return np.ones(len(factor.codes), dtype=bool)
 
 
@@ -88,6 +135,10 @@ def operations_and_entries(
     """
     q = sum(factors[i].size for i in blocks.trailing)
     operations, entries = 2 * q**3, 4 * q**2
+    if blocks.coupling is not None:
+        M, S = factors[blocks.chain[0]].n_levels, factors[blocks.chain[0]].n_effects
+        operations += 2 * M * S**3 + 4 * S * _pairs(blocks.coupling)
+        return operations, entries + 4 * M * S**2 + 2 * S * blocks.coupling.n_entries
     above = 0
     for i in reversed(blocks.chain):
         M, S = factors[i].n_levels, factors[i].n_effects

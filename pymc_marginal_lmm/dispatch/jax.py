@@ -7,11 +7,13 @@ of the forward pass where differentiating through it would repeat it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
+import numpy as np
 from pytensor.link.jax.dispatch import jax_funcify
 
 from pymc_marginal_lmm.ops import (
@@ -21,70 +23,70 @@ from pymc_marginal_lmm.ops import (
     LogEvidencePullback,
     elimination,
 )
-from pymc_marginal_lmm.ops.elimination import ArrayLibrary, Workspace
+from pymc_marginal_lmm.ops.blocks import ArrayLibrary
+from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
+from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS, N_INDICES
 
 __all__: list[str] = []
 
-JAX = ArrayLibrary(jnp, jax.scipy.linalg.solve_triangular)
+
+def _constants(arrays: Sequence[np.ndarray]) -> tuple:
+    # Behind a barrier, XLA does not evaluate at compile time what is made of constants alone.
+    return jax.lax.optimization_barrier(tuple(map(jnp.asarray, arrays)))
 
 
-def _forward(F11: Any, F12: Any, F22: Any, h1: Any, h2: Any) -> tuple:
-    log_det, work = elimination.factorize(JAX, F11, F12, F22)
-    u1, u2 = elimination.solve(JAX, work, h1, h2)
-    return log_det, u1, u2, *work
-
-
-@jax.custom_vjp
-def _block_solve(F11: Any, F12: Any, F22: Any, h1: Any, h2: Any) -> tuple:
-    return _forward(F11, F12, F22, h1, h2)
-
-
-def _block_solve_fwd(F11: Any, F12: Any, F22: Any, h1: Any, h2: Any) -> tuple:
-    outputs = _forward(F11, F12, F22, h1, h2)
-    return outputs, outputs[1:]
-
-
-def _block_solve_bwd(residuals: tuple, cotangents: tuple) -> tuple:
-    u1, u2, *work = residuals
-    log_det_bar, u1_bar, u2_bar, *_ = cotangents  # the workspace is not differentiable
-    return elimination.pullback(JAX, Workspace(*work), u1, u2, log_det_bar, u1_bar, u2_bar)
-
-
-_block_solve.defvjp(_block_solve_fwd, _block_solve_bwd)
+JAX = ArrayLibrary(
+    jnp, jax.scipy.linalg.solve_triangular, jax.ops.segment_sum, constants=_constants
+)
 
 
 @jax_funcify.register(BlockSolve)
 def jax_funcify_block_solve(op: BlockSolve, **kwargs: Any) -> Any:
-    return _block_solve
+    def forward(F11: Any, F12: Any, F22: Any, h1: Any, h2: Any, *indices: Any) -> tuple:
+        log_det, work = elimination.factorize(JAX, op.pattern, F11, F12, F22)
+        u1, u2 = elimination.solve(JAX, op.pattern, F12, work, h1, h2)
+        return log_det, u1, u2, *work
+
+    def forward_with_residuals(*inputs: Any) -> tuple:
+        outputs = forward(*inputs)
+        return outputs, (inputs[1], *outputs[1:])
+
+    def backward(residuals: tuple, cotangents: tuple) -> tuple:
+        F12, u1, u2, *work = residuals
+        bars = cotangents[:3]  # the workspace is not differentiable
+        bars = elimination.pullback(JAX, op.pattern, F12, Workspace(*work), u1, u2, *bars)
+        return (*bars, None, None)
+
+    block_solve = jax.custom_vjp(forward)
+    block_solve.defvjp(forward_with_residuals, backward)
+    return block_solve
 
 
 @jax_funcify.register(BlockSolvePullback)
 def jax_funcify_block_solve_pullback(op: BlockSolvePullback, **kwargs: Any) -> Any:
-    def block_solve_pullback(J: Any, T: Any, L22: Any, *rest: Any) -> tuple:
-        return elimination.pullback(JAX, Workspace(J, T, L22), *rest)
+    def block_solve_pullback(
+        F12: Any, starts: Any, columns: Any, J: Any, U22: Any, *rest: Any
+    ) -> tuple:
+        return elimination.pullback(JAX, op.pattern, F12, Workspace(J, U22), *rest)
 
     return block_solve_pullback
-
-
-N_ARGUMENTS = len(Evidence._fields)
 
 
 @jax_funcify.register(LogEvidence)
 def jax_funcify_log_evidence(op: LogEvidence, **kwargs: Any) -> Any:
     def forward(*inputs: Any) -> tuple:
-        value, u1, u2, work = evidence(JAX, op.layout, Evidence(*inputs[:N_ARGUMENTS]))
-        return value, u1, u2, *work
+        return evidence(JAX, op.layout, Evidence(*inputs[:N_ARGUMENTS]))
 
     def forward_with_residuals(*inputs: Any) -> tuple:
         outputs = forward(*inputs)
         return outputs, (inputs, outputs[1:])
 
     def backward(residuals: tuple, cotangents: tuple) -> tuple:
-        inputs, (u1, u2, *work) = residuals
-        args = Evidence(*inputs[:N_ARGUMENTS])
+        inputs, (u1, u2, J, B, U22) = residuals
+        args, bar, constant = Evidence(*inputs[:N_ARGUMENTS]), cotangents[0], op.constant_design
         bars = evidence_pullback(
-            JAX, op.layout, args, u1, u2, Workspace(*work), cotangents[0], op.constant_design
+            JAX, op.layout, args, u1, u2, J, B, U22, bar, constant_design=constant
         )
         return (*bars, *(None for _ in inputs[len(bars) :]))
 
@@ -96,10 +98,9 @@ def jax_funcify_log_evidence(op: LogEvidence, **kwargs: Any) -> Any:
 @jax_funcify.register(LogEvidencePullback)
 def jax_funcify_log_evidence_pullback(op: LogEvidencePullback, **kwargs: Any) -> Any:
     def log_evidence_pullback(*inputs: Any) -> tuple:
-        args = Evidence(*inputs[:N_ARGUMENTS])
-        u1, u2, *work, bar = inputs[N_ARGUMENTS + 2 :]
+        args, outputs_and_bar = Evidence(*inputs[:N_ARGUMENTS]), inputs[N_ARGUMENTS + N_INDICES :]
         return evidence_pullback(
-            JAX, op.layout, args, u1, u2, Workspace(*work), bar, op.constant_design
+            JAX, op.layout, args, *outputs_and_bar, constant_design=op.constant_design
         )
 
     return log_evidence_pullback

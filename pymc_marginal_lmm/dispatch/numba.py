@@ -35,73 +35,83 @@ DIGEST = sha256((kernels.source_digest() + Path(__file__).read_text()).encode())
 
 
 def _block_solve(  # type: ignore[no-untyped-def]
-    F11, F12, F22, h1, h2, log_det, u1, u2, J, T, L22, M, S, q
+    F11, F12, F22, h1, h2, starts, columns, log_det, u1, u2, J, U22, M, S, q, N, n_starts, n_columns
 ):
     kernels.block_solve(
-        carray(F11, (M, S, S)), carray(F12, (M, S, q)), carray(F22, (q, q)),
+        carray(F11, (M, S, S)), carray(F12, (N,)), carray(F22, (q, q)),
         carray(h1, (M, S)), carray(h2, (q,)),
+        carray(starts, (n_starts,)), carray(columns, (n_columns,)),
         carray(log_det, (1,)), carray(u1, (M, S)), carray(u2, (q,)),
-        carray(J, (M, S, S)), carray(T, (M, S, q)), carray(L22, (q, q)),
+        carray(J, (M, S, S)), carray(U22, (q, q)),
     )  # fmt: skip
 
 
 def _block_solve_pullback(  # type: ignore[no-untyped-def]
-    J, T, L22, u1, u2, log_det_bar, u1_bar, u2_bar, F11_bar, F12_bar, F22_bar, g1, g2, M, S, q
-):
+    F12, starts, columns, J, U22, u1, u2, log_det_bar, u1_bar, u2_bar,
+    F11_bar, F12_bar, F22_bar, g1, g2,
+    M, S, q, N, n_starts, n_columns,
+):  # fmt: skip
     kernels.block_solve_pullback(
-        carray(J, (M, S, S)), carray(T, (M, S, q)), carray(L22, (q, q)),
+        carray(F12, (N,)), carray(starts, (n_starts,)), carray(columns, (n_columns,)),
+        carray(J, (M, S, S)), carray(U22, (q, q)),
         carray(u1, (M, S)), carray(u2, (q,)),
         carray(log_det_bar, (1,)), carray(u1_bar, (M, S)), carray(u2_bar, (q,)),
-        carray(F11_bar, (M, S, S)), carray(F12_bar, (M, S, q)), carray(F22_bar, (q, q)),
+        carray(F11_bar, (M, S, S)), carray(F12_bar, (N,)), carray(F22_bar, (q, q)),
         carray(g1, (M, S)), carray(g2, (q,)),
     )  # fmt: skip
 
 
 def _log_evidence(  # type: ignore[no-untyped-def]
-    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2,
-    value, u1, u2, J, T, L22,
-    M, S, q, M1, W1, W2,
+    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
+    value, u1, u2, J, B, U22,
+    M, S, q, N, n_starts, n_columns, M1, W1, W2,
 ):  # fmt: skip
     kernels.log_evidence(
         carray(w, (1,)), carray(scale1, (M1, S, W1)), carray(scale2, (q, W2)),
         carray(s, (1,)), carray(c1, (M, S)), carray(c2, (q,)),
-        carray(A11, (M, S, S)), carray(A12, (M, S, q)), carray(A22, (q, q)),
+        carray(A11, (M, S, S)), carray(A12, (N,)), carray(A22, (q, q)),
         carray(v1, (M, S)), carray(v2, (q,)), carray(p1, (S,)), carray(p2, (q,)),
         carray(span1, (S, 2)), carray(span2, (q, 2)),
+        carray(starts, (n_starts,)), carray(columns, (n_columns,)),
         carray(value, (1,)), carray(u1, (M, S)), carray(u2, (q,)),
-        carray(J, (M, S, S)), carray(T, (M, S, q)), carray(L22, (q, q)),
+        carray(J, (M, S, S)), carray(B, (q, q)), carray(U22, (q, q)),
     )  # fmt: skip
 
 
 def _log_evidence_pullback(  # type: ignore[no-untyped-def]
-    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2,
-    u1, u2, J, T, L22, bar,
+    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
+    u1, u2, J, B, U22, bar,
     w_bar, scale1_bar, scale2_bar, s_bar, c1_bar, c2_bar, A11_bar, A12_bar, A22_bar,
-    M, S, q, M1, W1, W2, with_design,
+    M, S, q, N, n_starts, n_columns, M1, W1, W2, with_design,
 ):  # fmt: skip
     kernels.log_evidence_pullback(
         carray(w, (1,)), carray(scale1, (M1, S, W1)), carray(scale2, (q, W2)),
         carray(s, (1,)), carray(c1, (M, S)), carray(c2, (q,)),
-        carray(A11, (M, S, S)), carray(A12, (M, S, q)), carray(A22, (q, q)),
+        carray(A11, (M, S, S)), carray(A12, (N,)), carray(A22, (q, q)),
         carray(v1, (M, S)), carray(v2, (q,)), carray(p1, (S,)), carray(p2, (q,)),
         carray(span1, (S, 2)), carray(span2, (q, 2)),
+        carray(starts, (n_starts,)), carray(columns, (n_columns,)),
         carray(u1, (M, S)), carray(u2, (q,)),
-        carray(J, (M, S, S)), carray(T, (M, S, q)), carray(L22, (q, q)), carray(bar, (1,)),
+        carray(J, (M, S, S)), carray(B, (q, q)), carray(U22, (q, q)), carray(bar, (1,)),
         carray(w_bar, (1,)), carray(scale1_bar, (M1, S, W1)), carray(scale2_bar, (q, W2)),
         carray(s_bar, (1,)), carray(c1_bar, (M, S)), carray(c2_bar, (q,)),
-        carray(A11_bar, (M, S, S)), carray(A12_bar, (M, S, q)), carray(A22_bar, (q, q)),
+        carray(A11_bar, (M, S, S)), carray(A12_bar, (N,)), carray(A22_bar, (q, q)),
         with_design != 0,
     )  # fmt: skip
 
 
 @cache
-def _external(function: Callable, dtype: str, n_pointers: int, n_sizes: int) -> Any:
-    """Compile an entry point, or take it from disk, and make it known to LLVM by a name."""
+def _external(
+    function: Callable, dtype: str, n_pointers: int, integers: tuple[int, ...], n_sizes: int
+) -> Any:
+    """Compile an entry point, or take it from disk, and make it known to LLVM by a name.
+
+    ``integers`` are the positions of pointers to integers; all others are to ``dtype``.
+    """
     real = types.CPointer(numba.from_dtype(np.dtype(dtype)))
     pointers = [real] * n_pointers
-    if n_pointers > len(INTEGER_ARGUMENTS) + 13:
-        for position in INTEGER_ARGUMENTS:
-            pointers[position] = types.CPointer(types.int32)
+    for position in integers:
+        pointers[position] = types.CPointer(types.int32)
     signature = types.void(*pointers, *[types.intp] * n_sizes)
     symbol = f"pymc_marginal_lmm{function.__name__}_{dtype}_{DIGEST}"
     function.__qualname__ = f"{function.__name__}_{DIGEST}"  # names the file in Numba's cache
@@ -111,9 +121,6 @@ def _external(function: Callable, dtype: str, n_pointers: int, n_sizes: int) -> 
     return ExternalFunction(symbol, signature)
 
 
-INTEGER_ARGUMENTS = (13, 14)
-"""Where ``span1`` and ``span2`` are among the arguments of the evidence."""
-
 _KEPT: list = []
 """Entry points, which must not be collected while compiled graphs refer to them."""
 
@@ -121,51 +128,58 @@ _KEPT: list = []
 @register_funcify_and_cache_key(BlockSolve)
 def numba_funcify_block_solve(op: BlockSolve, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    kernel = _external(_block_solve, dtype, n_pointers=11, n_sizes=3)
+    kernel = _external(_block_solve, dtype, n_pointers=12, integers=(5, 6), n_sizes=6)
 
     @numba_njit
-    def block_solve(F11, F12, F22, h1, h2):  # type: ignore[no-untyped-def]
-        M, S, q = F12.shape
-        F11, F12, F22 = map_contiguous3(F11, F12, F22)
+    def block_solve(F11, F12, F22, h1, h2, starts, columns):  # type: ignore[no-untyped-def]
+        M, S = h1.shape
+        F11, F12, F22 = contiguous3(F11, F12, F22)
         h1, h2 = np.ascontiguousarray(h1), np.ascontiguousarray(h2)
+        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
         log_det = np.empty(1, dtype=F11.dtype)
         u1, u2 = np.empty_like(h1), np.empty_like(h2)
-        J, T, L22 = np.empty_like(F11), np.empty_like(F12), np.empty_like(F22)
+        J, U22 = np.empty_like(F11), np.empty_like(F22)
         kernel(
             F11.ctypes, F12.ctypes, F22.ctypes, h1.ctypes, h2.ctypes,
-            log_det.ctypes, u1.ctypes, u2.ctypes, J.ctypes, T.ctypes, L22.ctypes, M, S, q,
+            starts.ctypes, columns.ctypes,
+            log_det.ctypes, u1.ctypes, u2.ctypes, J.ctypes, U22.ctypes,
+            M, S, h2.size, F12.size, starts.size, columns.size,
         )  # fmt: skip
-        return np.asarray(log_det[0]), u1, u2, J, T, L22
+        return np.asarray(log_det[0]), u1, u2, J, U22
 
-    return block_solve, f"BlockSolve-{dtype}-{DIGEST}"
+    return block_solve, f"BlockSolve-{dtype}-{node.inputs[1].type.ndim}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(BlockSolvePullback)
 def numba_funcify_block_solve_pullback(op: BlockSolvePullback, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    kernel = _external(_block_solve_pullback, dtype, n_pointers=13, n_sizes=3)
+    kernel = _external(_block_solve_pullback, dtype, n_pointers=15, integers=(1, 2), n_sizes=6)
 
     @numba_njit
-    def block_solve_pullback(J, T, L22, u1, u2, log_det_bar, u1_bar, u2_bar):  # type: ignore[no-untyped-def]
-        M, S, q = T.shape
-        J, T, L22 = map_contiguous3(J, T, L22)
+    def block_solve_pullback(  # type: ignore[no-untyped-def]
+        F12, starts, columns, J, U22, u1, u2, log_det_bar, u1_bar, u2_bar
+    ):
+        M, S = u1.shape
+        F12, J, U22 = contiguous3(F12, J, U22)
+        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
         u1, u2 = np.ascontiguousarray(u1), np.ascontiguousarray(u2)
         u1_bar, u2_bar = np.ascontiguousarray(u1_bar), np.ascontiguousarray(u2_bar)
         bar = np.full(1, log_det_bar.item(), dtype=J.dtype)
-        F11_bar, F12_bar, F22_bar = np.empty_like(J), np.empty_like(T), np.empty_like(L22)
+        F11_bar, F12_bar, F22_bar = np.empty_like(J), np.empty_like(F12), np.empty_like(U22)
         g1, g2 = np.empty_like(u1), np.empty_like(u2)
         kernel(
-            J.ctypes, T.ctypes, L22.ctypes, u1.ctypes, u2.ctypes,
+            F12.ctypes, starts.ctypes, columns.ctypes, J.ctypes, U22.ctypes, u1.ctypes, u2.ctypes,
             bar.ctypes, u1_bar.ctypes, u2_bar.ctypes,
-            F11_bar.ctypes, F12_bar.ctypes, F22_bar.ctypes, g1.ctypes, g2.ctypes, M, S, q,
+            F11_bar.ctypes, F12_bar.ctypes, F22_bar.ctypes, g1.ctypes, g2.ctypes,
+            M, S, u2.size, F12.size, starts.size, columns.size,
         )  # fmt: skip
         return F11_bar, F12_bar, F22_bar, g1, g2
 
-    return block_solve_pullback, f"BlockSolvePullback-{dtype}-{DIGEST}"
+    return block_solve_pullback, f"BlockSolvePullback-{dtype}-{node.inputs[0].type.ndim}-{DIGEST}"
 
 
 @numba_njit
-def map_contiguous3(a, b, c):  # type: ignore[no-untyped-def]
+def contiguous3(a, b, c):  # type: ignore[no-untyped-def]
     """Make three arrays C-contiguous, without a copy where they are."""
     return np.ascontiguousarray(a), np.ascontiguousarray(b), np.ascontiguousarray(c)
 
@@ -173,72 +187,82 @@ def map_contiguous3(a, b, c):  # type: ignore[no-untyped-def]
 @register_funcify_and_cache_key(LogEvidence)
 def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    kernel = _external(_log_evidence, dtype, n_pointers=21, n_sizes=6)
+    integers = (13, 14, 15, 16)
+    kernel = _external(_log_evidence, dtype, n_pointers=23, integers=integers, n_sizes=9)
 
     @numba_njit
-    def log_evidence(w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2):  # type: ignore[no-untyped-def]
-        M, S, q = A12.shape
+    def log_evidence(  # type: ignore[no-untyped-def]
+        w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns
+    ):
+        M, S = c1.shape
         w, s = np.full(1, w.item(), dtype=A11.dtype), np.full(1, s.item(), dtype=A11.dtype)
         scale1, scale2 = np.ascontiguousarray(scale1), np.ascontiguousarray(scale2)
         c1, c2 = np.ascontiguousarray(c1), np.ascontiguousarray(c2)
-        A11, A12, A22 = map_contiguous3(A11, A12, A22)
+        A11, A12, A22 = contiguous3(A11, A12, A22)
+        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
         value = np.empty(1, dtype=A11.dtype)
-        u1, u2 = np.empty((M, S), dtype=A11.dtype), np.empty(q, dtype=A11.dtype)
-        J, T, L22 = np.empty_like(A11), np.empty_like(A12), np.empty_like(A22)
+        u1, u2 = np.empty_like(c1), np.empty_like(c2)
+        J, B, U22 = np.empty_like(A11), np.empty_like(A22), np.empty_like(A22)
         kernel(
             w.ctypes, scale1.ctypes, scale2.ctypes, s.ctypes, c1.ctypes, c2.ctypes,
             A11.ctypes, A12.ctypes, A22.ctypes,
             np.ascontiguousarray(v1).ctypes, np.ascontiguousarray(v2).ctypes,
             np.ascontiguousarray(p1).ctypes, np.ascontiguousarray(p2).ctypes,
             np.ascontiguousarray(span1).ctypes, np.ascontiguousarray(span2).ctypes,
-            value.ctypes, u1.ctypes, u2.ctypes, J.ctypes, T.ctypes, L22.ctypes,
-            M, S, q, scale1.shape[0], scale1.shape[2], scale2.shape[1],
+            starts.ctypes, columns.ctypes,
+            value.ctypes, u1.ctypes, u2.ctypes, J.ctypes, B.ctypes, U22.ctypes,
+            M, S, c2.size, A12.size, starts.size, columns.size,
+            scale1.shape[0], scale1.shape[2], scale2.shape[1],
         )  # fmt: skip
-        return np.asarray(value[0]), u1, u2, J, T, L22
+        return np.asarray(value[0]), u1, u2, J, B, U22
 
-    return log_evidence, f"LogEvidence-{dtype}-{DIGEST}"
+    return log_evidence, f"LogEvidence-{dtype}-{node.inputs[7].type.ndim}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(LogEvidencePullback)
 def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
     with_design = not op.constant_design
-    kernel = _external(_log_evidence_pullback, dtype, n_pointers=30, n_sizes=7)
+    integers = (13, 14, 15, 16)
+    kernel = _external(_log_evidence_pullback, dtype, n_pointers=32, integers=integers, n_sizes=10)
 
     @numba_njit
     def log_evidence_pullback(  # type: ignore[no-untyped-def]
-        w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2,
-        u1, u2, J, T, L22, bar,
+        w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
+        u1, u2, J, B, U22, bar,
     ):  # fmt: skip
-        M, S, q = A12.shape
+        M, S = c1.shape
         w, s = np.full(1, w.item(), dtype=A11.dtype), np.full(1, s.item(), dtype=A11.dtype)
         bar = np.full(1, bar.item(), dtype=A11.dtype)
         scale1, scale2 = np.ascontiguousarray(scale1), np.ascontiguousarray(scale2)
         c1, c2 = np.ascontiguousarray(c1), np.ascontiguousarray(c2)
-        A11, A12, A22 = map_contiguous3(A11, A12, A22)
-        J, T, L22 = map_contiguous3(J, T, L22)
+        A11, A12, A22 = contiguous3(A11, A12, A22)
+        J, B, U22 = contiguous3(J, B, U22)
+        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
         w_bar, s_bar = np.empty(1, dtype=A11.dtype), np.empty(1, dtype=A11.dtype)
         scale1_bar, scale2_bar = np.empty_like(scale1), np.empty_like(scale2)
         c1_bar, c2_bar = np.empty_like(c1), np.empty_like(c2)
-        D, d = (M, q) if with_design else (0, 0)
-        A11_bar = np.empty((D, S, S), dtype=A11.dtype)
-        A12_bar = np.empty((D, S, q), dtype=A11.dtype)
-        A22_bar = np.empty((d, q), dtype=A11.dtype)
+        D = 1 if with_design else 0
+        A11_bar, A12_bar = np.empty_like(A11[: D * M]), np.empty_like(A12[: D * A12.shape[0]])
+        A22_bar = np.empty_like(A22[: D * c2.size])
         kernel(
             w.ctypes, scale1.ctypes, scale2.ctypes, s.ctypes, c1.ctypes, c2.ctypes,
             A11.ctypes, A12.ctypes, A22.ctypes,
             np.ascontiguousarray(v1).ctypes, np.ascontiguousarray(v2).ctypes,
             np.ascontiguousarray(p1).ctypes, np.ascontiguousarray(p2).ctypes,
             np.ascontiguousarray(span1).ctypes, np.ascontiguousarray(span2).ctypes,
+            starts.ctypes, columns.ctypes,
             np.ascontiguousarray(u1).ctypes, np.ascontiguousarray(u2).ctypes,
-            J.ctypes, T.ctypes, L22.ctypes, bar.ctypes,
+            J.ctypes, B.ctypes, U22.ctypes, bar.ctypes,
             w_bar.ctypes, scale1_bar.ctypes, scale2_bar.ctypes, s_bar.ctypes,
             c1_bar.ctypes, c2_bar.ctypes, A11_bar.ctypes, A12_bar.ctypes, A22_bar.ctypes,
-            M, S, q, scale1.shape[0], scale1.shape[2], scale2.shape[1], with_design,
+            M, S, c2.size, A12.size, starts.size, columns.size,
+            scale1.shape[0], scale1.shape[2], scale2.shape[1], with_design,
         )  # fmt: skip
         small = (
             np.asarray(w_bar[0]), scale1_bar, scale2_bar, np.asarray(s_bar[0]), c1_bar, c2_bar
         )  # fmt: skip
         return (*small, A11_bar, A12_bar, A22_bar) if with_design else small
 
-    return log_evidence_pullback, f"LogEvidencePullback-{dtype}-{with_design}-{DIGEST}"
+    key = f"{dtype}-{with_design}-{node.inputs[7].type.ndim}-{DIGEST}"
+    return log_evidence_pullback, f"LogEvidencePullback-{key}"

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
 import scipy.linalg
-from pytensor.gradient import DisconnectedType
+from pytensor.gradient import DisconnectedType, disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
 from pymc_marginal_lmm.ops import elimination
-from pymc_marginal_lmm.ops.elimination import ArrayLibrary, Workspace
+from pymc_marginal_lmm.ops.blocks import ArrayLibrary
+from pymc_marginal_lmm.ops.elimination import Workspace
+from pymc_marginal_lmm.pattern import Pattern
 
 __all__ = ["BlockSolve", "BlockSolvePullback", "Solution", "block_solve"]
 
@@ -29,83 +31,122 @@ NO_SECOND_DERIVATIVE = (
     "derivative is available through JAX only (jax.hessian of the jaxified log density)."
 )
 
-NUMPY = ArrayLibrary(np, partial(scipy.linalg.solve_triangular, check_finite=False))
+
+def _segment_sum(x: np.ndarray, segments: np.ndarray, size: int) -> np.ndarray:
+    return np.bincount(segments, weights=x, minlength=size).astype(x.dtype)
+
+
+NUMPY = ArrayLibrary(np, partial(scipy.linalg.solve_triangular, check_finite=False), _segment_sum)
+
+
+def entries(pattern: Pattern | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return a pattern as arrays, ``starts`` and ``columns``; both are empty if it is dense."""
+    if pattern is None:
+        return np.zeros(0, dtype="int32"), np.zeros(0, dtype="int32")
+    return pattern.starts, pattern.columns
 
 
 class BlockSolve(Op):
     r"""Log determinant and solution of a blocked positive definite system.
 
-    Inputs are ``F11 (M, S, S)``, ``F12 (M, S, q)``, ``F22 (q, q)``, ``h1 (M, S)``, ``h2 (q)``;
-    outputs ``log|F|``, ``u1 (M, S)``, ``u2 (q)`` and the workspace ``J, T, L22`` of
-    :mod:`~pymc_marginal_lmm.ops.elimination`, which the pullback reuses. ``M`` or ``q`` may be
-    0. Where ``F`` is not positive definite in floating point, everything is NaN, so that a
-    sampler rejects the point.
+    Inputs are ``F11 (M, S, S)``, ``F12``, ``F22 (q, q)``, ``h1 (M, S)``, ``h2 (q)`` and the two
+    arrays of :func:`entries`; outputs ``log|F|``, ``u1 (M, S)``, ``u2 (q)`` and the workspace
+    ``J, U22`` of :mod:`~pymc_marginal_lmm.ops.elimination`, which the pullback reuses. ``M`` or
+    ``q`` may be 0. Where ``F`` is not positive definite in floating point, everything is NaN, so
+    that a sampler rejects the point.
 
-    Work is ``O(M S³ + M S q² + q³)``, memory ``O(M S (S + q) + q²)``. The gradient is exact; a
+    With a dense ``F12 (M, S, q)`` work is ``O(M S³ + M S q² + q³)``; with one that has ``n_i``
+    columns in level ``i``, ``(S, N)``, it is ``O(M S³ + S Σ n_i² + q³)``. The gradient is exact; a
     second derivative through PyTensor is not available (JAX differentiates further).
+
+    Parameters
+    ----------
+    pattern : Pattern, optional
+        Where ``F12`` can be non-zero; by default everywhere.
     """
 
-    __props__ = ()
+    __props__ = ("pattern",)
+
+    def __init__(self, pattern: Pattern | None = None) -> None:
+        self.pattern = pattern
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        if len(inputs) == N_SYSTEM:
+            inputs = (*inputs, *map(pt.constant, entries(self.pattern)))
+        return super().__call__(*inputs, **kwargs)
 
     def make_node(self, *inputs: Variable) -> Apply:
-        F11, F12, F22, h1, h2 = map(pt.as_tensor_variable, inputs)
-        ndims = (3, 3, 2, 2, 1)
-        if tuple(x.type.ndim for x in (F11, F12, F22, h1, h2)) != ndims:
+        *system, starts, columns = map(pt.as_tensor_variable, inputs)
+        ndims = (3, 3 if self.pattern is None else 2, 2, 2, 1)
+        if tuple(x.type.ndim for x in system) != ndims:
             raise TypeError(f"BlockSolve takes inputs with {ndims} dimensions")
-        dtype = upcast(*(x.type.dtype for x in (F11, F12, F22, h1, h2)))
-        cast = [pt.cast(x, dtype) for x in (F11, F12, F22, h1, h2)]
-        F11, F12, F22, h1, h2 = cast
-        outputs = [pt.scalar(dtype=dtype), h1.type(), h2.type()]
-        return Apply(self, cast, [*outputs, F11.type(), F12.type(), F22.type()])
+        dtype = upcast(*(x.type.dtype for x in system))
+        cast = [pt.cast(x, dtype) for x in system]
+        F11, _, F22, h1, h2 = cast
+        outputs = [pt.scalar(dtype=dtype), h1.type(), h2.type(), F11.type(), F22.type()]
+        return Apply(self, [*cast, starts, columns], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
-        F11, F12, F22, h1, h2 = inputs
+        F11, F12, F22, h1, h2, *_ = inputs
         try:
             with np.errstate(all="ignore"):
-                log_det, work = elimination.factorize(NUMPY, F11, F12, F22)
-                u1, u2 = elimination.solve(NUMPY, work, h1, h2)
+                log_det, work = elimination.factorize(NUMPY, self.pattern, F11, F12, F22)
+                u1, u2 = elimination.solve(NUMPY, self.pattern, F12, work, h1, h2)
             results: tuple = (log_det, u1, u2, *work)
         except np.linalg.LinAlgError:
             results = tuple(
-                np.full_like(x, np.nan) for x in (np.zeros((), F11.dtype), h1, h2, F11, F12, F22)
+                np.full_like(x, np.nan) for x in (np.zeros((), F11.dtype), h1, h2, F11, F22)
             )
         for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
             storage[0] = np.asarray(result, dtype=out.type.dtype)
 
+    def connection_pattern(self, node: Apply) -> list[list[bool]]:
+        return [[i < N_SYSTEM] * len(node.outputs) for i in range(len(node.inputs))]
+
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
     ) -> list[Variable]:
-        *used, J_bar, T_bar, L22_bar = cotangents
-        if not all(isinstance(c.type, DisconnectedType) for c in (J_bar, T_bar, L22_bar)):
+        *used, J_bar, U22_bar = cotangents
+        if not all(isinstance(c.type, DisconnectedType) for c in (J_bar, U22_bar)):
             raise NotImplementedError(
                 f"The workspace of BlockSolve is not differentiable. {NO_SECOND_DERIVATIVE}"
             )
+        _, F12, _, _, _, starts, columns = inputs
         _, u1, u2, *work = outputs
         bars = [
             out.zeros_like() if isinstance(bar.type, DisconnectedType) else bar
             for out, bar in zip(outputs[:3], used, strict=True)
         ]
-        return BlockSolvePullback()(*work, u1, u2, *bars, return_list=True)
+        pullback = BlockSolvePullback(self.pattern)
+        system_bars = pullback(F12, starts, columns, *work, u1, u2, *bars, return_list=True)
+        return [*system_bars, disconnected_type(), disconnected_type()]
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
-        F11, F12, F22, h1, h2 = shapes
-        return [(), h1, h2, F11, F12, F22]
+        F11, _, F22, h1, h2, *_ = shapes
+        return [(), h1, h2, F11, F22]
+
+
+N_SYSTEM = 5
 
 
 class BlockSolvePullback(Op):
-    """Pullback of :class:`BlockSolve`: workspace, ``u`` and cotangents to ``F̄`` and ``h̄``."""
+    """Pullback of :class:`BlockSolve`: ``F12``, workspace, ``u`` and cotangents to ``F̄, h̄``."""
 
-    __props__ = ()
+    __props__ = ("pattern",)
+
+    def __init__(self, pattern: Pattern | None = None) -> None:
+        self.pattern = pattern
 
     def make_node(self, *inputs: Variable) -> Apply:
-        J, T, L22, u1, u2, *bars = map(pt.as_tensor_variable, inputs)
+        F12, starts, columns, J, U22, u1, u2, *bars = map(pt.as_tensor_variable, inputs)
         bars = [pt.cast(bar, J.type.dtype) for bar in bars]
-        return Apply(self, [J, T, L22, u1, u2, *bars], [x.type() for x in (J, T, L22, u1, u2)])
+        outputs = [x.type() for x in (J, F12, U22, u1, u2)]
+        return Apply(self, [F12, starts, columns, J, U22, u1, u2, *bars], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
-        J, T, L22, *rest = inputs
+        F12, _, _, J, U22, *rest = inputs
         with np.errstate(all="ignore"):
-            results = elimination.pullback(NUMPY, Workspace(J, T, L22), *rest)
+            results = elimination.pullback(NUMPY, self.pattern, F12, Workspace(J, U22), *rest)
         for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
             storage[0] = np.asarray(result, dtype=out.type.dtype)
 
@@ -113,7 +154,8 @@ class BlockSolvePullback(Op):
         raise NotImplementedError(NO_SECOND_DERIVATIVE)
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
-        return shapes[:5]
+        F12, _, _, J, U22, u1, u2, *_ = shapes
+        return [J, F12, U22, u1, u2]
 
 
 class Solution(NamedTuple):
@@ -123,12 +165,16 @@ class Solution(NamedTuple):
     u1: Variable
     u2: Variable
     J: Variable
-    T: Variable
-    L22: Variable
+    U22: Variable
 
 
 def block_solve(
-    F11: Variable, F12: Variable, F22: Variable, h1: Variable, h2: Variable
+    F11: Variable,
+    F12: Variable,
+    F22: Variable,
+    h1: Variable,
+    h2: Variable,
+    pattern: Pattern | None = None,
 ) -> Solution:
     """Apply :class:`BlockSolve`."""
-    return Solution(*BlockSolve()(F11, F12, F22, h1, h2, return_list=True))
+    return Solution(*BlockSolve(pattern)(F11, F12, F22, h1, h2, return_list=True))

@@ -10,11 +10,22 @@ With a further common weight ``w`` (``1/σ²`` when ``W = I``)::
     F = P0 + w ΛᵀAΛ      h = w Λᵀ(c + A v0)      û = F⁻¹h      δ = Λû − v0      e = Aδ − c
     Q = w (s − 2 δᵀc + δᵀAδ) + ûᵀP0û             ℓ = −½ (Q + log|F|)
 
-``Q`` is a minimum over ``u``, so that its derivatives are those at fixed ``û`` (envelope theorem).
-With ``C = F⁻¹`` and all products taken at the pattern of what is differentiated::
+**Elimination.** The coupling ``A12`` is never multiplied by parameters: the Schur complement is
+taken in ``A``, and ``Λ2`` is applied to what is left, which is dense anyway. Level by level::
+
+    F11 = P1 + w Λ1ᵀA11Λ1        N = Λ1F11⁻¹        E = w NΛ1ᵀ
+    B = A22 − A21 E A12          P2 + w Λ2ᵀBΛ2 = U22ᵀU22      log|F| = log|F11| + 2 log|U22|
+
+**Gradient.** ``Q`` is a minimum over ``u``, so that its derivatives are those at fixed ``û``
+(envelope theorem)::
 
     ∂Q/∂s = w     ∂Q/∂c = −2wδ     ∂Q/∂A = w δδᵀ       ∂Q/∂w = s − 2δᵀc + δᵀAδ   ∂Q/∂Λ = 2w e ûᵀ
-    ∂log|F|/∂A = w ΛCΛᵀ           ∂log|F|/∂w = tr(I − P0C)/w                     ∂log|F|/∂Λ = 2w AΛC
+
+With ``C = F⁻¹``, ``∂log|F|/∂A = w ΛCΛᵀ``, ``∂/∂Λ = 2w AΛC`` and ``∂/∂w = tr(I − P0C)/w``. All of it
+follows from ``G = Λ2C22Λ2ᵀ`` and its blocks ``H = A12 G A21``, level by level::
+
+    C22 = (U22ᵀU22)⁻¹       C11 = F11⁻¹ + w² NᵀHN       (AΛC)11 = A11Λ1C11 − w HN
+    Λ1C12Λ2ᵀ = −E A12 G     Λ1C11Λ1ᵀ = E/w + EHE        (AΛC)22 = BΛ2C22
 
 ``Λ`` comes packed (:class:`Layout`): row ``j`` holds the entries of its block's row, so that a
 diagonal ``Λ`` is a column and correlated effects cost what they need.
@@ -26,15 +37,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pymc_marginal_lmm.ops.elimination import (
+from pymc_marginal_lmm.ops.blocks import (
     ArrayLibrary,
-    Workspace,
     blockwise,
-    factorize,
-    selected_inverse,
-    solve,
+    inverse_cholesky,
+    inverse_from_factor,
     transposed,
 )
+from pymc_marginal_lmm.ops.coupling import Coupling, couple
+from pymc_marginal_lmm.ops.elimination import (
+    Workspace,
+    apply_blocks,
+    gram_blocks,
+    log_diagonals,
+    solve_dense,
+)
+from pymc_marginal_lmm.pattern import Pattern
 
 __all__ = ["Evidence", "FactorLayout", "Layout", "evidence", "evidence_pullback"]
 
@@ -70,17 +88,22 @@ class FactorLayout(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The leading factor (None: there is none) and the trailing ones, in column order."""
+    """The leading factor (None: there is none) and the trailing ones, in column order.
+
+    ``coupling`` says where ``A12`` can be non-zero; None: everywhere.
+    """
 
     leading: FactorLayout | None
     trailing: tuple[FactorLayout, ...]
+    coupling: Pattern | None = None
 
 
 class Evidence(NamedTuple):
     """Arguments of the evidence; shapes with ``M, S`` of the leading factor and ``q`` trailing.
 
     ``w ()``; ``scale1 (M or 1, S, W1)``, ``scale2 (q, W2)``: packed ``Λ``; ``s ()``;
-    ``c1 (M, S)``, ``c2 (q)``; ``A11 (M, S, S)``, ``A12 (M, S, q)``, ``A22 (q, q)``;
+    ``c1 (M, S)``, ``c2 (q)``; ``A11 (M, S, S)``, ``A12 (M, S, q)`` or, at the entries of a
+    pattern, ``(S, N)``, ``A22 (q, q)``;
     ``v1 (M, S)``, ``v2 (q)``: ``v0``; ``p1 (S)``, ``p2 (q)``: diagonal of ``P0``.
     """
 
@@ -164,41 +187,53 @@ def _leading_blocks(lib: ArrayLibrary, layout: Layout, scale1: Any) -> Any:
     return lib.xp.einsum("mjk,jkc->mjc", scale1, hot)
 
 
-def _times(lib: ArrayLibrary, A: Evidence, x1: Any, x2: Any) -> tuple[Any, Any]:
+def _times(args: Evidence, A12: Coupling, x1: Any, x2: Any) -> tuple[Any, Any]:
     """Return ``A x``."""
-    xp = lib.xp
-    y1 = (A.A11 * x1[:, None, :]).sum(axis=-1) + xp.tensordot(A.A12, x2, axes=1)
-    return y1, xp.tensordot(x1, A.A12, axes=2) + A.A22 @ x2
+    y1 = (args.A11 * x1[:, None, :]).sum(axis=-1) + A12.times(x2)
+    return y1, A12.transposed_times(x1) + args.A22 @ x2
 
 
-def _residuals(
-    lib: ArrayLibrary, args: Evidence, L1: Any, L2: _Trailing, u1: Any, u2: Any
-) -> tuple:
+def _residuals(args: Evidence, A12: Coupling, L1: Any, L2: _Trailing, u1: Any, u2: Any) -> tuple:
     """Return ``δ``, ``e = Aδ − c`` and the unweighted sum of squares ``s − 2δᵀc + δᵀAδ``."""
     d1 = (L1 * u1[:, None, :]).sum(axis=-1) - args.v1
     d2 = L2.right_transposed(u2) - args.v2
-    y1, y2 = _times(lib, args, d1, d2)
+    y1, y2 = _times(args, A12, d1, d2)
     e1, e2 = y1 - args.c1, y2 - args.c2
     squares = args.s + (d1 * (e1 - args.c1)).sum() + (d2 * (e2 - args.c2)).sum()
     return d1, d2, e1, e2, squares
 
 
-def evidence(lib: ArrayLibrary, layout: Layout, args: Evidence) -> tuple[Any, Any, Any, Workspace]:
-    """Return ``ℓ``, ``û1``, ``û2`` and the factorisation of ``F``."""
+def _leading_products(lib: ArrayLibrary, w: Any, L1: Any, J: Any) -> tuple[Any, Any, Any]:
+    """Return ``F11⁻¹``, ``N = Λ1F11⁻¹`` and ``E = w NΛ1ᵀ``."""
+    C = gram_blocks(lib, J)
+    N = blockwise(lib, L1, C)
+    return C, N, w * blockwise(lib, N, transposed(L1))
+
+
+def evidence(lib: ArrayLibrary, layout: Layout, args: Evidence) -> tuple[Any, ...]:
+    """Return ``ℓ``, ``û1``, ``û2`` and the workspace ``J``, ``B``, ``U22``."""
     xp, w = lib.xp, args.w
     L1, L2 = _leading_blocks(lib, layout, args.scale1), _Trailing(lib, layout, args.scale2)
-    y1, y2 = _times(lib, args, args.v1, args.v2)
-    h1 = w * (L1 * (args.c1 + y1)[:, :, None]).sum(axis=-2)
-    h2 = w * L2.right(args.c2 + y2)
+    A12 = couple(lib, layout.coupling, args.A12)
     eye1, eye2 = (xp.eye(p.shape[0], dtype=p.dtype) for p in (args.p1, args.p2))
     F11 = args.p1 * eye1 + w * blockwise(lib, transposed(L1), blockwise(lib, args.A11, L1))
-    F12 = w * blockwise(lib, transposed(L1), L2.right(args.A12))
-    F22 = args.p2 * eye2 + w * L2.right(L2.right(args.A22).T)
-    log_det, work = factorize(lib, F11, F12, F22)
-    u1, u2 = solve(lib, work, h1, h2)
-    *_, squares = _residuals(lib, args, L1, L2, u1, u2)
+    J = inverse_cholesky(xp, F11, L1.shape[-1])
+    C, N, E = _leading_products(lib, w, L1, J)
+    B = args.A22 - A12.congruence(E) if J.size and args.A22.size else args.A22
+    U22 = args.p2 * eye2 + w * L2.right(L2.right(B).T)
+    U22 = xp.linalg.cholesky(U22, upper=True) if U22.size else U22
+
+    y1, y2 = _times(args, A12, args.v1, args.v2)
+    h1 = w * (L1 * (args.c1 + y1)[:, :, None]).sum(axis=-2)
+    h2 = w * L2.right(args.c2 + y2 - A12.transposed_times(apply_blocks(lib, N, h1)))
+    u2 = solve_dense(lib, U22, h2)
+    coupled = A12.times(L2.right_transposed(u2))
+    u1 = apply_blocks(lib, C, h1) - w * (N * coupled[:, :, None]).sum(axis=-2)
+
+    *_, squares = _residuals(args, A12, L1, L2, u1, u2)
     penalty = (args.p1 * u1**2).sum() + (args.p2 * u2**2).sum()
-    return -0.5 * (w * squares + penalty + log_det), u1, u2, work
+    log_det = log_diagonals(lib, Workspace(J, U22))
+    return -0.5 * (w * squares + penalty + log_det), u1, u2, J, B, U22
 
 
 def evidence_pullback(
@@ -207,15 +242,24 @@ def evidence_pullback(
     args: Evidence,
     u1: Any,
     u2: Any,
-    work: Workspace,
+    J: Any,
+    B: Any,
+    U22: Any,
     bar: Any,
+    *,
     constant_design: bool,
 ) -> tuple:
     """Pull the cotangent of ``ℓ`` back to ``w, scale1, scale2, s, c1, c2`` and perhaps ``A``."""
     xp, w = lib.xp, args.w
     L1, L2 = _leading_blocks(lib, layout, args.scale1), _Trailing(lib, layout, args.scale2)
-    d1, d2, e1, e2, squares = _residuals(lib, args, L1, L2, u1, u2)
-    C11, C12, C22 = selected_inverse(lib, work)
+    A12 = couple(lib, layout.coupling, args.A12)
+    d1, d2, e1, e2, squares = _residuals(args, A12, L1, L2, u1, u2)
+    C, N, E = _leading_products(lib, w, L1, J)
+    C22 = inverse_from_factor(lib, U22) if U22.size else U22
+    G = L2.right_transposed(L2.right_transposed(C22).T)
+    H = A12.sandwich(G)
+    HN = blockwise(lib, H, N)
+    C11 = C + w**2 * blockwise(lib, transposed(N), HN)
 
     trace = args.c1.size + args.c2.size
     trace -= (args.p1 * xp.diagonal(C11, axis1=-2, axis2=-1)).sum()
@@ -223,8 +267,7 @@ def evidence_pullback(
     w_bar = -0.5 * bar * (squares + trace / w)
 
     half = -bar * w  # −½ · 2w
-    K1 = blockwise(lib, args.A11, blockwise(lib, L1, C11))
-    K1 = K1 + xp.matmul(L2.right(args.A12), transposed(C12))
+    K1 = blockwise(lib, args.A11, blockwise(lib, L1, C11)) - w * HN
     L1_bar = half * (e1[:, :, None] * u1[:, None, :] + K1)
     if args.scale1.shape[0] == 1:
         L1_bar = L1_bar.sum(axis=0, keepdims=True)
@@ -233,21 +276,17 @@ def evidence_pullback(
     else:
         hot = layout.leading.hot(args.scale1.shape[-1]).astype(args.scale1.dtype)
         scale1_bar = xp.einsum("mjc,jkc->mjk", L1_bar, hot)
-    L1C12 = blockwise(lib, L1, C12)
     if layout.trailing:
-        scale2_bar = half * (
-            L2.packed_product(e2[None], u2[None])
-            + L2.packed_product(args.A12, L1C12)
-            + L2.packed_product(transposed(L2.right(args.A22)), C22)
-        )
+        of_Q = L2.packed_product(e2[None], u2[None])
+        scale2_bar = half * (of_Q + L2.packed_product(transposed(L2.right(B)), C22))
     else:
         scale2_bar = xp.zeros_like(args.scale2)
     small = (w_bar, scale1_bar, scale2_bar, -0.5 * bar * w, bar * w * d1, bar * w * d2)
     if constant_design:
         return small
-    LCL11 = blockwise(lib, blockwise(lib, L1, C11), transposed(L1))
-    LCL22 = L2.right_transposed(L2.right_transposed(C22).T)
-    A11_bar = half / 2 * (d1[:, :, None] * d1[:, None, :] + LCL11)
-    A12_bar = half * (d1[:, :, None] * d2 + L2.right_transposed(L1C12))
-    A22_bar = half / 2 * (d2[:, None] * d2 + LCL22)
+    EHE = blockwise(lib, blockwise(lib, E, H), E)
+    EAG = couple(lib, layout.coupling, A12.product(G)).left(E)
+    A11_bar = half / 2 * (d1[:, :, None] * d1[:, None, :] + E / w + EHE)
+    A12_bar = half * (A12.outer(d1, d2) - EAG)
+    A22_bar = half / 2 * (d2[:, None] * d2 + G)
     return (*small, A11_bar, A12_bar, A22_bar)

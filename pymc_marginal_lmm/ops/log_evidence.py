@@ -17,13 +17,13 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY
-from pymc_marginal_lmm.ops.elimination import Workspace
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, entries
 from pymc_marginal_lmm.ops.evidence import Evidence, Layout, evidence, evidence_pullback
 
 __all__ = ["LogEvidence", "LogEvidencePullback"]
 
 N_ARGUMENTS = len(Evidence._fields)
+N_INDICES = 4
 N_DIFFERENTIABLE = 6  # w, scale1, scale2, s, c1, c2
 DESIGN = slice(6, 9)  # A11, A12, A22
 
@@ -43,20 +43,27 @@ def spans(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     return leading, np.concatenate(trailing).astype("int32")
 
 
+def indices(layout: Layout) -> tuple[np.ndarray, ...]:
+    """Return all that a kernel must know of the layout, as arrays: both spans, and the entries."""
+    return (*spans(layout), *entries(layout.coupling))
+
+
 class LogEvidence(Op):
     r"""Log evidence ``ℓ = −½ (Q + log|F|)`` of a Gaussian linear model.
 
-    Inputs are the fields of :class:`~pymc_marginal_lmm.ops.evidence.Evidence` and the two arrays
-    of :func:`spans`; outputs ``ℓ``, ``û1 (M, S)``, ``û2 (q)`` and the workspace ``J, T, L22``.
+    Inputs are the fields of :class:`~pymc_marginal_lmm.ops.evidence.Evidence` and the arrays of
+    :func:`indices`; outputs ``ℓ``, ``û1 (M, S)``, ``û2 (q)`` and the workspace ``J, B, U22``.
     Only ``ℓ`` is differentiable, exactly; the gradient reuses the factorisation. Where ``F`` is
     not positive definite in floating point, the outputs are NaN.
 
-    Work is ``O(M S³ + M S q² + q³)`` and memory ``O(M S (S + q) + q²)``; ``n`` does not occur.
+    With a dense coupling, work is ``O(M S³ + M S q² + q³)`` and memory ``O(M S (S + q) + q²)``;
+    with one that has ``n_i`` columns in level ``i``, ``O(M S³ + S Σ n_i² + q³)`` and
+    ``O(M S² + S Σ n_i + q²)``. The number of rows does not occur.
 
     Parameters
     ----------
     layout : Layout
-        Blocks of ``Λ``.
+        Blocks of ``Λ``, and where ``A12`` can be non-zero.
     constant_design : bool
         ``A`` holds no parameters: its gradient is not computed.
     """
@@ -69,25 +76,25 @@ class LogEvidence(Op):
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         if len(inputs) == N_ARGUMENTS:
-            inputs = (*inputs, *map(pt.constant, spans(self.layout)))
+            inputs = (*inputs, *map(pt.constant, indices(self.layout)))
         return super().__call__(*inputs, **kwargs)
 
     def make_node(self, *inputs: Variable) -> Apply:
-        *arguments, span1, span2 = map(pt.as_tensor_variable, inputs)
+        variables = [pt.as_tensor_variable(x) for x in inputs]
+        arguments, constants = variables[:N_ARGUMENTS], variables[N_ARGUMENTS:]
         dtype = upcast(*(x.type.dtype for x in arguments))
         args = Evidence(*(pt.cast(x, dtype) for x in arguments))
         outputs = [pt.scalar(dtype=dtype), args.c1.type(), args.c2.type()]
-        outputs += [args.A11.type(), args.A12.type(), args.A22.type()]
-        return Apply(self, [*args, span1, span2], outputs)
+        outputs += [args.A11.type(), args.A22.type(), args.A22.type()]
+        return Apply(self, [*args, *constants], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         args = Evidence(*inputs[:N_ARGUMENTS])
         try:
             with np.errstate(all="ignore"):
-                value, u1, u2, work = evidence(NUMPY, self.layout, args)
-            results: tuple = (value, u1, u2, *work)
+                results = evidence(NUMPY, self.layout, args)
         except np.linalg.LinAlgError:
-            like = (np.zeros(()), args.c1, args.c2, args.A11, args.A12, args.A22)
+            like = (np.zeros(()), args.c1, args.c2, args.A11, args.A22, args.A22)
             results = tuple(np.full_like(x, np.nan) for x in like)
         _store(node, results, output_storage)
 
@@ -107,7 +114,7 @@ class LogEvidence(Op):
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         args = Evidence(*shapes[:N_ARGUMENTS])
-        return [(), args.c1, args.c2, args.A11, args.A12, args.A22]
+        return [(), args.c1, args.c2, args.A11, args.A22, args.A22]
 
 
 class LogEvidencePullback(Op):
@@ -127,10 +134,10 @@ class LogEvidencePullback(Op):
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         args = Evidence(*inputs[:N_ARGUMENTS])
-        u1, u2, *work, bar = inputs[N_ARGUMENTS + 2 :]
+        outputs_and_bar = inputs[N_ARGUMENTS + N_INDICES :]
         with np.errstate(all="ignore"):
             results = evidence_pullback(
-                NUMPY, self.layout, args, u1, u2, Workspace(*work), bar, self.constant_design
+                NUMPY, self.layout, args, *outputs_and_bar, constant_design=self.constant_design
             )
         _store(node, results, output_storage)
 

@@ -17,6 +17,7 @@ from pytensor.gradient import DisconnectedInputError
 
 from pymc_marginal_lmm.ops import LogEvidence
 from pymc_marginal_lmm.ops.evidence import Evidence, FactorLayout, Layout
+from pymc_marginal_lmm.pattern import Pattern
 
 BACKENDS = ("FAST_COMPILE", "NUMBA", "JAX")
 WEIGHT = 0.7
@@ -31,6 +32,17 @@ def factor(n_levels: int, *widths: int) -> FactorLayout:
         starts += [len(starts)] * width
         rows += [width] * width
     return FactorLayout(n_levels, tuple(starts), tuple(rows))
+
+
+def sparse(
+    leading: FactorLayout, trailing: tuple[FactorLayout, ...], density: float = 0.4
+) -> Layout:
+    """Lay out a coupling with a random pattern: the first level meets nothing, nor a column any."""
+    shape = (leading.n_levels, sum(f.size for f in trailing))
+    met = np.random.default_rng(shape).random(shape) < density
+    if density < 1:
+        met[0], met[:, 1] = False, False
+    return Layout(leading, trailing, Pattern.of(*np.nonzero(met), shape))
 
 
 class Rows(NamedTuple):
@@ -57,6 +69,16 @@ class Case:
     flat: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
     spare: int = 0
 
+    @property
+    def met(self) -> np.ndarray:
+        """Which columns the rows of each level hit, ``(M, q)``."""
+        M, _, q = self.sizes
+        met, pattern = np.ones((M, q), dtype=bool), self.layout.coupling
+        if pattern is not None:
+            met[:] = False
+            met[pattern.rows, pattern.columns] = True
+        return met
+
     def __str__(self) -> str:
         return self.name
 
@@ -69,15 +91,21 @@ class Case:
 
     @cached_property
     def rows(self) -> Rows:
-        """The data: each row hits one level of the leading factor and all trailing effects."""
+        """The data: each row hits one level of the leading factor, and what that level meets.
+
+        With a pattern, some rows hit no level, and all else.
+        """
         M, S, q = self.sizes
         rng = np.random.default_rng([M, S, q, self.shared_scale])
         k = M * S + q
         n = 3 * k + 5
         Z = rng.normal(size=(n, k))
         levels = rng.permutation(np.arange(n) % max(M, 1))
+        if self.layout.coupling is not None:
+            levels[: q + 2] = M
         for i in range(M):
             Z[levels != i, i * S : (i + 1) * S] = 0.0
+            Z[levels == i, M * S :] *= self.met[i]
         W1 = max(self.layout.leading.widths) + self.spare if self.layout.leading else 1
         W2 = max([max(f.widths) for f in self.layout.trailing], default=1) + self.spare
         return Rows(
@@ -106,13 +134,18 @@ class Case:
             c1=c[:k].reshape(M, S),
             c2=c[k:],
             A11=np.array([A[i, i] for i in levels]).reshape(M, S, S),
-            A12=A[:k, k:].reshape(M, S, q),
+            A12=self.coupling(A[:k, k:].reshape(M, S, q)),
             A22=A[k:, k:],
             v1=v0[:k].reshape(M, S),
             v2=v0[k:],
             p1=p1,
             p2=p2,
         )
+
+    def coupling(self, A12: np.ndarray) -> np.ndarray:
+        """Take a dense coupling ``(M, S, q)`` at the entries of the pattern, if there is one."""
+        pattern = self.layout.coupling
+        return A12 if pattern is None else A12[pattern.rows, :, pattern.columns].T
 
     def scale(self, args: Evidence) -> np.ndarray:
         """Return ``Λ`` in full."""
@@ -161,7 +194,12 @@ class Case:
         for i in range(M):
             here = slice(i * S, (i + 1) * S)
             A[here, here] = (args.A11[i] + args.A11[i].T) / 2
-        A[:k, k:] = args.A12.reshape(k, q)
+        A12, pattern = np.zeros((M, S, q), dtype=complex), self.layout.coupling
+        if pattern is None:
+            A12[:] = args.A12
+        else:
+            A12[pattern.rows, :, pattern.columns] = args.A12.T
+        A[:k, k:] = A12.reshape(k, q)
         A[k:, :k] = A[:k, k:].T
         A[k:, k:] = (args.A22 + args.A22.T) / 2
         L, P = self.scale(args), np.r_[np.tile(args.p1, M), args.p2]
@@ -205,8 +243,16 @@ CASES = [
     Case("flat leading", Layout(factor(3, 1, 1), (factor(2, 1),)), flat=((1,), ())),
     Case("all flat", Layout(None, (factor(1, 1, 1, 1),)), flat=((), (0, 1, 2))),
     Case("spare columns", Layout(factor(3, 2, 1), (factor(2, 2, 1),)), spare=2),
+    Case("sparse", sparse(factor(7, 1), (factor(6, 1), factor(1, 1)))),
+    Case("sparse mixed", sparse(factor(6, 2, 1), (factor(3, 2), factor(2, 1))), shared_scale=False),
+    Case("sparse correlated", sparse(factor(8, 2), (factor(3, 2, 1), factor(1, 1, 1)))),
+    Case("sparse flat", sparse(factor(6, 1), (factor(5, 1), factor(1, 1))), flat=((), (5,))),
+    Case("sparse full", sparse(factor(3, 2), (factor(4, 1),), density=1.0)),
+    Case("sparse empty", sparse(factor(3, 2), (factor(4, 1),), density=0.0)),
+    Case("several panels", Layout(factor(3, 1), (factor(70, 1),))),
 ]
-SOME = [case for case in CASES if case.name in ("mixed", "no leading", "no trailing", "seven")]
+NAMES = ("mixed", "no leading", "no trailing", "seven", "sparse mixed", "sparse empty")
+SOME = [case for case in CASES if case.name in NAMES]
 
 with_case = pytest.mark.parametrize("case", CASES, ids=str)
 with_some_cases = pytest.mark.parametrize("case", SOME, ids=str)
@@ -399,6 +445,11 @@ def test_ops_are_equal_if_their_layouts_are() -> None:
     layout = Layout(factor(2, 1), (factor(3, 2),))
     same = Layout(factor(2, 1), (factor(3, 2),))
     other = Layout(factor(2, 1), (factor(3, 1, 1),))
+    pattern, again = (Pattern.of([0, 1], [2, 0], (2, 6)) for _ in range(2))
+    assert LogEvidence(layout._replace(coupling=pattern), True) != LogEvidence(layout, True)
+    assert LogEvidence(layout._replace(coupling=pattern), True) == LogEvidence(
+        layout._replace(coupling=again), True
+    )
     assert LogEvidence(layout, True) == LogEvidence(same, True)
     assert hash(LogEvidence(layout, True)) == hash(LogEvidence(same, True))
     assert LogEvidence(layout, True) != LogEvidence(other, True)

@@ -5,31 +5,40 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pymc_marginal_lmm.dispatch.kernels.elimination import (
-    eliminate,
-    finish,
-    gram,
-    inverse_block,
-    inverse_couplings,
-    triangular_inverse,
+from pymc_marginal_lmm.dispatch.kernels import dense
+from pymc_marginal_lmm.dispatch.kernels.coupling import (
+    complement,
+    level_columns,
+    level_row,
+    sandwich,
+    times,
+    transposed_times,
 )
+from pymc_marginal_lmm.dispatch.kernels.elimination import gram_block, inverse_cholesky, multiply
 
 __all__ = ["log_evidence", "log_evidence_pullback"]
 
 
-@njit
+@njit(fastmath=dense.FAST)
 def _right(x, scale, span, out):  # type: ignore[no-untyped-def]
     """Write ``x Λ`` of one row, ``Λ`` packed."""
-    for j in range(out.shape[0]):
-        out[j] = 0.0
+    if scale.shape[1] == 1:
+        for j in range(out.shape[0]):
+            out[j] = x[j] * scale[j, 0]
+        return
+    out[:] = 0.0
     for j in range(out.shape[0]):
         for k in range(span[j, 1]):
             out[span[j, 0] + k] += x[j] * scale[j, k]
 
 
-@njit
+@njit(fastmath=dense.FAST)
 def _left(scale, span, u, out):  # type: ignore[no-untyped-def]
     """Write ``Λ u``, ``Λ`` packed."""
+    if scale.shape[1] == 1:
+        for j in range(out.shape[0]):
+            out[j] = scale[j, 0] * u[j]
+        return
     for j in range(out.shape[0]):
         out[j] = 0.0
         for k in range(span[j, 1]):
@@ -37,25 +46,34 @@ def _left(scale, span, u, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _times(A11, A12, A22, x1, x2):  # type: ignore[no-untyped-def]
+def _unpack(scale, span, L):  # type: ignore[no-untyped-def]
+    """Write one block of ``Λ`` in full."""
+    L[:] = 0.0
+    for j in range(L.shape[0]):
+        for k in range(span[j, 1]):
+            L[j, span[j, 0] + k] = scale[j, k]
+
+
+@njit
+def _times(A11, A12, A22, starts, columns, x1, x2):  # type: ignore[no-untyped-def]
     """Return ``A x``."""
-    M, S, q = A12.shape
-    y1, y2 = np.zeros_like(x1), np.zeros_like(x2)
+    M, S = x1.shape
+    y1, y2 = np.zeros_like(x1), np.empty_like(x2)
     for i in range(M):
         for a in range(S):
             for b in range(S):
                 y1[i, a] += A11[i, a, b] * x1[i, b]
-            for c in range(q):
-                y1[i, a] += A12[i, a, c] * x2[c]
-                y2[c] += A12[i, a, c] * x1[i, a]
-    for i in range(q):
-        for c in range(q):
-            y2[i] += A22[i, c] * x2[c]
+    for i in range(x2.shape[0]):
+        y2[i] = dense.dot(A22[i], x2)
+    times(A12, starts, columns, x2, y1)
+    transposed_times(A12, starts, columns, x1, y2)
     return y1, y2
 
 
 @njit
-def _residuals(scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, span1, span2, u1, u2):  # type: ignore[no-untyped-def]
+def _residuals(  # type: ignore[no-untyped-def]
+    scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
+):
     """Return ``δ``, ``e = Aδ − c`` and ``s − 2δᵀc + δᵀAδ``."""
     d1, d2 = np.empty_like(u1), np.empty_like(u2)
     for i in range(u1.shape[0]):
@@ -63,7 +81,7 @@ def _residuals(scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, span1, span2, u
     _left(scale2, span2, u2, d2)
     d1 -= v1
     d2 -= v2
-    e1, e2 = _times(A11, A12, A22, d1, d2)
+    e1, e2 = _times(A11, A12, A22, starts, columns, d1, d2)
     squares = s
     for i in range(d1.shape[0]):
         for a in range(d1.shape[1]):
@@ -75,190 +93,177 @@ def _residuals(scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, span1, span2, u
     return d1, d2, e1, e2, squares
 
 
-@njit
-def log_evidence(  # type: ignore[no-untyped-def]
-    w,
-    scale1,
-    scale2,
-    s,
-    c1,
-    c2,
-    A11,
-    A12,
-    A22,
-    v1,
-    v2,
-    p1,
-    p2,
-    span1,
-    span2,
-    value_out,
-    u1,
-    u2,
-    J,
-    T,
-    L22,
-):
-    """``evidence.evidence``."""
-    M, S, q = A12.shape
-    weight = w[0]
-    dtype = A11.dtype
-    y1, y2 = _times(A11, A12, A22, v1, v2)
-    y1 += c1
-    y2 += c2
-    h1, h2 = np.zeros((M, S), dtype=dtype), np.empty(q, dtype=dtype)
-    _right(weight * y2, scale2, span2, h2)
-    J[:] = 0.0
-    L = np.zeros((S, S), dtype=dtype)
-    F11, F12 = np.empty((S, S), dtype=dtype), np.empty((S, q), dtype=dtype)
-    AL, row = np.empty((S, S), dtype=dtype), np.empty(q, dtype=dtype)
-    half = 0.0
-    for i in range(M):
-        scale = scale1[min(i, scale1.shape[0] - 1)]
-        F11[:] = 0.0
-        F12[:] = 0.0
-        for j in range(S):
-            _right(A11[i, j], scale, span1, AL[j])
-        for j in range(S):
-            F11[j, j] += p1[j]
-            _right(A12[i, j], scale2, span2, row)
-            for k in range(span1[j, 1]):
-                a = span1[j, 0] + k
-                factor = weight * scale[j, k]
-                h1[i, a] += factor * y1[i, j]
-                for b in range(S):
-                    F11[a, b] += factor * AL[j, b]
-                for c in range(q):
-                    F12[a, c] += factor * row[c]
-        half += eliminate(F11, F12, L, J[i], T[i])
-    F22 = np.zeros((q, q), dtype=dtype)
+@njit(fastmath=dense.FAST)
+def _trailing_precision(w, scale2, span2, p2, B, F22):  # type: ignore[no-untyped-def]
+    """Write ``P2 + w Λ2ᵀBΛ2``."""
+    q = p2.shape[0]
+    row = np.empty(q, dtype=B.dtype)
+    F22[:] = 0.0
+    for j in range(q):
+        _right(B[j], scale2, span2, row)
+        for k in range(span2[j, 1]):
+            out, c = F22[span2[j, 0] + k], w * scale2[j, k]
+            for i in range(q):
+                out[i] += c * row[i]
     for j in range(q):
         F22[j, j] += p2[j]
-        _right(A22[j], scale2, span2, row)
-        for k in range(span2[j, 1]):
-            a = span2[j, 0] + k
-            factor = weight * scale2[j, k]
-            for c in range(q):
-                F22[a, c] += factor * row[c]
-    log_det = finish(half, J, T, F22, h1, h2, u1, u2, L22)
+
+
+@njit(fastmath=dense.FAST)
+def _trailing_covariance(scale2, span2, C22):  # type: ignore[no-untyped-def]
+    """Overwrite ``C22`` by ``G = Λ2C22Λ2ᵀ``: a large matrix more would cost its page faults."""
+    q = C22.shape[0]
+    block, row = np.empty((scale2.shape[1], q), dtype=C22.dtype), np.empty(q, dtype=C22.dtype)
+    for j in range(q):
+        start, width = span2[j, 0], span2[j, 1]
+        if start == j:
+            block[:width] = C22[start : start + width]
+        row[:] = 0.0
+        for k in range(width):
+            c = scale2[j, k]
+            for i in range(q):
+                row[i] += c * block[k, i]
+        _left(scale2, span2, row, C22[j])
+
+
+@njit
+def log_evidence(  # type: ignore[no-untyped-def]
+    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
+    value_out, u1, u2, J, B, U22,
+):  # fmt: skip
+    """``evidence.evidence``."""
+    M, S = c1.shape
+    weight, dtype = w[0], A11.dtype
+    work = np.zeros((5, S, S), dtype=dtype)
+    L, C, AL, F11, chol = work[0], work[1], work[2], work[3], work[4]
+    N, R = np.empty((M, S, S), dtype=dtype), np.empty((M, S, S), dtype=dtype)
+    half = 0.0
+    for i in range(M):
+        _unpack(scale1[min(i, scale1.shape[0] - 1)], span1, L)
+        multiply(A11[i], L, AL)
+        multiply(L.T, AL, F11)
+        for a in range(S):
+            for b in range(S):
+                F11[a, b] *= weight
+            F11[a, a] += p1[a]
+        half += inverse_cholesky(F11, chol, J[i])
+        gram_block(J[i], C)
+        multiply(L, C, N[i])
+        multiply(J[i], L.T, R[i])
+    R *= np.sqrt(weight)
+    B[:] = A22
+    complement(R, A12, starts, columns, B)
+    _trailing_precision(weight, scale2, span2, p2, B, U22)
+    half += dense.factorize(U22)
+
+    y1, y2 = _times(A11, A12, A22, starts, columns, v1, v2)
+    y1 += c1
+    y2 += c2
+    h1, z1 = np.zeros((M, S), dtype=dtype), np.zeros((M, S), dtype=dtype)
+    for i in range(M):
+        _right(weight * y1[i], scale1[min(i, scale1.shape[0] - 1)], span1, h1[i])
+        for a in range(S):
+            for b in range(S):
+                z1[i, a] -= N[i, a, b] * h1[i, b]
+    transposed_times(A12, starts, columns, z1, y2)
+    _right(weight * y2, scale2, span2, u2)
+    dense.solve(U22, u2)
+    x2 = np.empty_like(u2)
+    _left(scale2, span2, u2, x2)
+    y1[:] = 0.0
+    times(A12, starts, columns, x2, y1)
+    for i in range(M):
+        gram_block(J[i], C)
+        for a in range(S):
+            u1[i, a] = 0.0
+            for b in range(S):
+                u1[i, a] += C[a, b] * h1[i, b] - weight * N[i, b, a] * y1[i, b]
+    if np.isnan(half):
+        u1[:], u2[:] = np.nan, np.nan
+
     _, _, _, _, squares = _residuals(
-        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, u1, u2
+        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
     )
-    value = weight * squares + log_det
+    value = weight * squares + 2.0 * half
     for i in range(M):
         for a in range(S):
             value += p1[a] * u1[i, a] ** 2
-    for c in range(q):
+    for c in range(u2.shape[0]):
         value += p2[c] * u2[c] ** 2
     value_out[0] = -0.5 * value
 
 
 @njit
 def log_evidence_pullback(  # type: ignore[no-untyped-def]
-    w,
-    scale1,
-    scale2,
-    s,
-    c1,
-    c2,
-    A11,
-    A12,
-    A22,
-    v1,
-    v2,
-    p1,
-    p2,
-    span1,
-    span2,
-    u1,
-    u2,
-    J,
-    T,
-    L22,
-    bar,
-    w_bar,
-    scale1_bar,
-    scale2_bar,
-    s_bar,
-    c1_bar,
-    c2_bar,
-    A11_bar,
-    A12_bar,
-    A22_bar,
+    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
+    u1, u2, J, B, U22, bar,
+    w_bar, scale1_bar, scale2_bar, s_bar, c1_bar, c2_bar, A11_bar, A12_bar, A22_bar,
     with_design,
-):
+):  # fmt: skip
     """``evidence.evidence_pullback``; ``with_design``: whether the gradient of ``A`` is wanted."""
-    M, S, q = A12.shape
-    weight, g = w[0], bar[0]
-    dtype = A11.dtype
+    M, S = u1.shape
+    q = u2.shape[0]
+    weight, outer, dtype = w[0], -bar[0] * w[0], A11.dtype  # −½ · 2w
     d1, d2, e1, e2, squares = _residuals(
-        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, u1, u2
+        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
     )
-    C22 = gram(triangular_inverse(L22))
-    V, VC = inverse_couplings(J, T, C22)
+    C22 = dense.inverse(U22)
     trace = 1.0 * (M * S + q)
-    for c in range(q):
-        trace -= p2[c] * C22[c, c]
-
-    outer = -g * weight  # −½ · 2w
-    scale1_bar[:], scale2_bar[:] = 0.0, 0.0
-    C11, LC11 = np.empty((S, S), dtype=dtype), np.empty((S, S), dtype=dtype)
-    LC12, row = np.empty((S, q), dtype=dtype), np.empty(q, dtype=dtype)
-    K2 = np.zeros_like(scale2)
-    for i in range(M):
-        m = min(i, scale1.shape[0] - 1)
-        scale = scale1[m]
-        inverse_block(J[i], V[i], VC[i], C11)
-        for a in range(S):
-            trace -= p1[a] * C11[a, a]
-        for j in range(S):  # rows of Λ1 C11 and Λ1 C12
-            LC11[j] = 0.0
-            LC12[j] = 0.0
-            for k in range(span1[j, 1]):
-                a = span1[j, 0] + k
-                for b in range(S):
-                    LC11[j, b] += scale[j, k] * C11[a, b]
-                for c in range(q):
-                    LC12[j, c] -= scale[j, k] * VC[i, a, c]
-        for j in range(S):
-            _right(A12[i, j], scale2, span2, row)
-            for k in range(span1[j, 1]):  # (A Λ C) at the entries of Λ1
-                a = span1[j, 0] + k
-                t = e1[i, j] * u1[i, a]
-                for b in range(S):
-                    t += A11[i, j, b] * LC11[b, a]
-                for c in range(q):
-                    t -= row[c] * VC[i, a, c]
-                scale1_bar[m, j, k] += outer * t
-            for c in range(q):
-                for k in range(span2[c, 1]):
-                    K2[c, k] += A12[i, j, c] * LC12[j, span2[c, 0] + k]
-        if with_design:
-            for j in range(S):
-                _left(scale, span1, LC11[j], A11_bar[i, j])
-                _left(scale2, span2, LC12[j], A12_bar[i, j])
-                for b in range(S):
-                    A11_bar[i, j, b] = 0.5 * outer * (A11_bar[i, j, b] + d1[i, j] * d1[i, b])
-                for c in range(q):
-                    A12_bar[i, j, c] = outer * (A12_bar[i, j, c] + d1[i, j] * d2[c])
+    row = np.empty(q, dtype=dtype)
     for j in range(q):
-        _right(A22[j], scale2, span2, row)
+        trace -= p2[j] * C22[j, j]
+        _right(B[j], scale2, span2, row)
+        scale2_bar[j] = 0.0
         for k in range(span2[j, 1]):
             a = span2[j, 0] + k
-            t = e2[j] * u2[a] + K2[j, k]
-            for c in range(q):
-                t += row[c] * C22[c, a]
-            scale2_bar[j, k] = outer * t
-    w_bar[0] = -0.5 * g * (squares + trace / weight)
-    s_bar[0] = -0.5 * g * weight
+            scale2_bar[j, k] = outer * (e2[j] * u2[a] + dense.dot(row, C22[a]))
+    _trailing_covariance(scale2, span2, C22)
+    G = C22
+    blocks, Y = sandwich(A12, starts, columns, M, S, G, with_design)
+
+    scale1_bar[:] = 0.0
+    work = np.empty((8, S, S), dtype=dtype)
+    L, C, N, HN = work[0], work[1], work[2], work[3]
+    C11, K1, X, E = work[4], work[5], work[6], work[7]
+    for i in range(M):
+        m = min(i, scale1.shape[0] - 1)
+        _unpack(scale1[m], span1, L)
+        gram_block(J[i], C)
+        multiply(L, C, N)
+        multiply(blocks[i], N, HN)
+        multiply(N.T, HN, C11)
+        for a in range(S):
+            for b in range(S):
+                C11[a, b] = C[a, b] + weight * weight * C11[a, b]
+            trace -= p1[a] * C11[a, a]
+        multiply(L, C11, X)
+        multiply(A11[i], X, K1)
+        for j in range(S):
+            for k in range(span1[j, 1]):
+                a = span1[j, 0] + k
+                t = e1[i, j] * u1[i, a] + K1[j, a] - weight * HN[j, a]
+                scale1_bar[m, j, k] += outer * t
+        if with_design:
+            multiply(X, L.T, C11)
+            multiply(N, L.T, E)
+            for j in range(S):
+                for b in range(S):
+                    A11_bar[i, j, b] = 0.5 * outer * (C11[j, b] + d1[i, j] * d1[i, b])
+                a12 = level_row(A12_bar, starts, S, q, i, j)
+                a12[:] = 0.0
+                for b in range(S):
+                    y, c = level_row(Y, starts, S, q, i, b), -outer * weight * E[j, b]
+                    for k in range(a12.shape[0]):
+                        a12[k] += c * y[k]
+                here = level_columns(starts, columns, i)
+                for k in range(a12.shape[0]):
+                    column = k if starts.shape[0] == 0 else here[k]
+                    a12[k] += outer * d1[i, j] * d2[column]
+    w_bar[0] = -0.5 * bar[0] * (squares + trace / weight)
+    s_bar[0] = -0.5 * bar[0] * weight
     c1_bar[:] = -outer * d1
     c2_bar[:] = -outer * d2
     if with_design:
-        CL = np.empty((q, q), dtype=dtype)  # C22 Λ2ᵀ
         for j in range(q):
-            _left(scale2, span2, C22[j], CL[j])
-        CL = np.ascontiguousarray(CL.T)
-        for j in range(q):
-            _left(scale2, span2, CL[j], A22_bar[j])
             for c in range(q):
-                A22_bar[j, c] = 0.5 * outer * (A22_bar[j, c] + d2[j] * d2[c])
+                A22_bar[j, c] = 0.5 * outer * (G[j, c] + d2[j] * d2[c])

@@ -1,0 +1,100 @@
+"""Small and large blocks, factorised and multiplied by any array library.
+
+Small blocks are unrolled into operations on vectors of length ``M``, since a LAPACK call for each
+tiny matrix costs more than its arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+__all__ = [
+    "UNROLLED",
+    "ArrayLibrary",
+    "blockwise",
+    "inverse_cholesky",
+    "inverse_from_factor",
+    "transposed",
+]
+
+UNROLLED = 5
+"""Largest block that is factorised by explicit formulas."""
+
+LEAF = 160
+"""Triangular matrices up to this size are inverted by one call of LAPACK."""
+
+
+class ArrayLibrary(NamedTuple):
+    """What the elimination needs: an array namespace and three functions it may lack.
+
+    ``segment_sum(x, segments, size)`` sums a vector by segment, ``constants(arrays)`` makes index
+    arrays constants of the program.
+    """
+
+    xp: ModuleType
+    solve_triangular: Callable
+    segment_sum: Callable
+    constants: Callable = tuple
+
+
+def blockwise(lib: ArrayLibrary, A: Any, B: Any) -> Any:
+    """Multiply blocks, ``(M, a, b) · (M, b, c)``, without a batched matrix product for tiny b."""
+    if A.shape[-1] <= UNROLLED:
+        return sum(A[:, :, k, None] * B[:, k, None, :] for k in range(A.shape[-1]))
+    return lib.xp.matmul(A, B)
+
+
+def transposed(A: Any) -> Any:
+    """Exchange the last two axes."""
+    return A.swapaxes(-1, -2)
+
+
+def inverse_cholesky(xp: ModuleType, F11: Any, S: int) -> Any:
+    """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F11 (M, S, S)``."""
+    if S > UNROLLED:
+        L = xp.linalg.cholesky(F11)
+        return xp.tril(xp.linalg.inv(L))
+    zero = xp.zeros_like(F11[:, 0, 0])
+    L = [[zero] * S for _ in range(S)]
+    J = [[zero] * S for _ in range(S)]
+    for j in range(S):
+        L[j][j] = xp.sqrt(F11[:, j, j] - sum(L[j][k] ** 2 for k in range(j)))
+        J[j][j] = 1 / L[j][j]
+        for i in range(j + 1, S):
+            L[i][j] = (F11[:, i, j] - sum(L[i][k] * L[j][k] for k in range(j))) * J[j][j]
+    for j in range(S):
+        for i in range(j + 1, S):
+            J[i][j] = -J[i][i] * sum(L[i][k] * J[k][j] for k in range(j, i))
+    return xp.stack([xp.stack(row, axis=-1) for row in J], axis=-2)
+
+
+def inverse_from_factor(lib: ArrayLibrary, U: Any) -> Any:
+    """Return ``(UᵀU)⁻¹`` of an upper triangular matrix.
+
+    By halves, down to leaves, so that nearly all work is in products without the zeros::
+
+        [A  B]⁻¹   [A⁻¹  −A⁻¹BD⁻¹]         [X  Y] [X  Y]ᵀ   [XXᵀ + YYᵀ  YZᵀ]
+        [   D]   = [        D⁻¹  ]         [   Z] [   Z]  = [   ZYᵀ     ZZᵀ]
+    """
+    return _gram(lib, _inverse(lib, U))
+
+
+def _inverse(lib: ArrayLibrary, U: Any) -> Any:
+    xp, n = lib.xp, U.shape[0]
+    if n <= LEAF:
+        return lib.solve_triangular(U, xp.eye(n, dtype=U.dtype), lower=False)
+    h = n // 2
+    A, D = _inverse(lib, U[:h, :h]), _inverse(lib, U[h:, h:])
+    return xp.block([[A, -A @ (U[:h, h:] @ D)], [xp.zeros((n - h, h), dtype=U.dtype), D]])
+
+
+def _gram(lib: ArrayLibrary, X: Any) -> Any:
+    n = X.shape[0]
+    if n <= LEAF:
+        return X @ X.T
+    h = n // 2
+    Y, Z = X[:h, h:], X[h:, h:]
+    right = Y @ Z.T
+    return lib.xp.block([[_gram(lib, X[:h, :h]) + Y @ Y.T, right], [right.T, _gram(lib, Z)]])
