@@ -1,6 +1,11 @@
 """The numeric core: Ops, their pullbacks, and the elimination that all of them are made of."""
 
-from pymc_marginal_lmm.ops.block_solve import BlockSolve, BlockSolvePullback, block_solve
+from pymc_marginal_lmm.ops.block_solve import (
+    BlockSolve,
+    BlockSolvePullback,
+    block_solve,
+    solve_many,
+)
 from pymc_marginal_lmm.ops.log_evidence import LogEvidence, LogEvidencePullback
 
 __all__ = [
@@ -9,4 +14,5 @@ __all__ = [
     "LogEvidence",
     "LogEvidencePullback",
     "block_solve",
+    "solve_many",
 ]

@@ -8,7 +8,6 @@ sum of squared residuals at ``u = F⁻¹h``, which loses no digits where ``rᵀW
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from pymc_marginal_lmm.ops.blocks import ArrayLibrary
 from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.pattern import Pattern
 
-__all__ = ["BlockSolve", "BlockSolvePullback", "Solution", "block_solve"]
+__all__ = ["BlockSolve", "BlockSolvePullback", "Solution", "block_solve", "solve_many"]
 
 NO_SECOND_DERIVATIVE = (
     "The gradient of a marginal log density has no derivative of its own in PyTensor: a second "
@@ -36,7 +35,14 @@ def _segment_sum(x: np.ndarray, segments: np.ndarray, size: int) -> np.ndarray:
     return np.bincount(segments, weights=x, minlength=size).astype(x.dtype)
 
 
-NUMPY = ArrayLibrary(np, partial(scipy.linalg.solve_triangular, check_finite=False), _segment_sum)
+def _solve_triangular(U: np.ndarray, h: np.ndarray, trans: int = 0, lower: bool = False) -> Any:
+    if U.ndim == 2:
+        return scipy.linalg.solve_triangular(U, h, trans=trans, lower=lower, check_finite=False)
+    U = U.swapaxes(-1, -2) if trans else U
+    return np.linalg.solve(U, h[..., None])[..., 0]  # which has a loop over systems in C
+
+
+NUMPY = ArrayLibrary(np, _solve_triangular, _segment_sum)
 
 
 def entries(pattern: Pattern | None) -> tuple[np.ndarray, np.ndarray]:
@@ -66,6 +72,7 @@ class BlockSolve(Op):
     """
 
     __props__ = ("pattern",)
+    gufunc_spec = (f"{__package__}.solve_many", 7, 5)
 
     def __init__(self, pattern: Pattern | None = None) -> None:
         self.pattern = pattern
@@ -87,16 +94,7 @@ class BlockSolve(Op):
         return Apply(self, [*cast, starts, columns], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
-        F11, F12, F22, h1, h2, *_ = inputs
-        try:
-            with np.errstate(all="ignore"):
-                log_det, work = elimination.factorize(NUMPY, self.pattern, F11, F12, F22)
-                u1, u2 = elimination.solve(NUMPY, self.pattern, F12, work, h1, h2)
-            results: tuple = (log_det, u1, u2, *work)
-        except np.linalg.LinAlgError:
-            results = tuple(
-                np.full_like(x, np.nan) for x in (np.zeros((), F11.dtype), h1, h2, F11, F22)
-            )
+        results = _solve(self.pattern, *inputs[:N_SYSTEM])
         for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
             storage[0] = np.asarray(result, dtype=out.type.dtype)
 
@@ -127,6 +125,42 @@ class BlockSolve(Op):
 
 
 N_SYSTEM = 5
+
+
+def _solve(pattern: Pattern | None, *system: np.ndarray) -> tuple[np.ndarray, ...]:
+    F11, F12, F22, h1, h2 = system
+    try:
+        with np.errstate(all="ignore"):
+            log_det, work = elimination.factorize(NUMPY, pattern, F11, F12, F22)
+            u1, u2 = elimination.solve(NUMPY, pattern, F12, work, h1, h2)
+    except np.linalg.LinAlgError:
+        one = F11[..., 0, 0, 0] if F11.size else F22[..., 0, 0]
+        return tuple(np.full_like(x, np.nan) for x in (one, h1, h2, F11, F22))
+    return log_det, u1, u2, *work
+
+
+def solve_many(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Solve many systems at once, where :class:`BlockSolve` has axes in front (``recover``).
+
+    A system that is not positive definite spoils a batch: then, and with a sparse coupling, whose
+    arithmetic outweighs the overhead, they are solved one by one.
+    """
+    *system, starts, columns = inputs
+    ndims = (3, 2 if starts.size else 3, 2, 2, 1)
+    batch = np.broadcast_shapes(*(x.shape[:-k] for x, k in zip(system, ndims, strict=True)))
+    system = [np.broadcast_to(x, batch + x.shape[-k:]) for x, k in zip(system, ndims, strict=True)]
+    pattern = None
+    if not starts.size:
+        results = _solve(None, *system)
+        if np.isfinite(results[0]).all():
+            return results
+    else:
+        first = (0,) * len(batch)
+        pattern = Pattern(starts[first], columns[first], system[2].shape[-1])
+    single = [_solve(pattern, *(x[i] for x in system)) for i in np.ndindex(batch)]
+    return tuple(
+        np.stack(outs).reshape(batch + np.shape(outs[0])) for outs in zip(*single, strict=True)
+    )
 
 
 class BlockSolvePullback(Op):

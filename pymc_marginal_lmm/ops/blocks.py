@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 __all__ = [
     "UNROLLED",
     "ArrayLibrary",
@@ -23,7 +25,7 @@ UNROLLED = 5
 """Largest block that is factorised by explicit formulas."""
 
 LEAF = 160
-"""Triangular matrices up to this size are inverted by one call of LAPACK."""
+"""Triangular matrices up to this size are inverted level by level, not by halves."""
 
 
 class ArrayLibrary(NamedTuple):
@@ -40,9 +42,9 @@ class ArrayLibrary(NamedTuple):
 
 
 def blockwise(lib: ArrayLibrary, A: Any, B: Any) -> Any:
-    """Multiply blocks, ``(M, a, b) · (M, b, c)``, without a batched matrix product for tiny b."""
+    """Multiply blocks, ``(…, a, b) · (…, b, c)``, without a batched matrix product for tiny b."""
     if A.shape[-1] <= UNROLLED:
-        return sum(A[:, :, k, None] * B[:, k, None, :] for k in range(A.shape[-1]))
+        return sum(A[..., k, None] * B[..., k, None, :] for k in range(A.shape[-1]))
     return lib.xp.matmul(A, B)
 
 
@@ -52,18 +54,18 @@ def transposed(A: Any) -> Any:
 
 
 def inverse_cholesky(xp: ModuleType, F11: Any, S: int) -> Any:
-    """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F11 (M, S, S)``."""
+    """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F11 (…, S, S)``."""
     if S > UNROLLED:
         L = xp.linalg.cholesky(F11)
         return xp.tril(xp.linalg.inv(L))
-    zero = xp.zeros_like(F11[:, 0, 0])
+    zero = xp.zeros_like(F11[..., 0, 0])
     L = [[zero] * S for _ in range(S)]
     J = [[zero] * S for _ in range(S)]
     for j in range(S):
-        L[j][j] = xp.sqrt(F11[:, j, j] - sum(L[j][k] ** 2 for k in range(j)))
+        L[j][j] = xp.sqrt(F11[..., j, j] - sum(L[j][k] ** 2 for k in range(j)))
         J[j][j] = 1 / L[j][j]
         for i in range(j + 1, S):
-            L[i][j] = (F11[:, i, j] - sum(L[i][k] * L[j][k] for k in range(j))) * J[j][j]
+            L[i][j] = (F11[..., i, j] - sum(L[i][k] * L[j][k] for k in range(j))) * J[j][j]
     for j in range(S):
         for i in range(j + 1, S):
             J[i][j] = -J[i][i] * sum(L[i][k] * J[k][j] for k in range(j, i))
@@ -84,10 +86,51 @@ def inverse_from_factor(lib: ArrayLibrary, U: Any) -> Any:
 def _inverse(lib: ArrayLibrary, U: Any) -> Any:
     xp, n = lib.xp, U.shape[0]
     if n <= LEAF:
-        return lib.solve_triangular(U, xp.eye(n, dtype=U.dtype), lower=False)
+        return _inverse_by_levels(xp, U)
     h = n // 2
     A, D = _inverse(lib, U[:h, :h]), _inverse(lib, U[h:, h:])
     return xp.block([[A, -A @ (U[:h, h:] @ D)], [xp.zeros((n - h, h), dtype=U.dtype), D]])
+
+
+def _inverse_by_levels(xp: ModuleType, U: Any) -> Any:
+    """Invert a small upper triangular matrix: all tiny diagonal blocks at once, then by pairs.
+
+    LAPACK's solution for many right-hand sides starts threads already at 8×8, which wait for each
+    other a thousand times longer than they work where chains are sampled side by side.
+    """
+    n = U.shape[0]
+    levels = max(0, (n - 1).bit_length() - 2)
+    count, s = 2**levels, -(-n // 2**levels)  # blocks, and their size: 4 or less
+    padding = xp.zeros((n, count * s - n), dtype=U.dtype)
+    U = xp.concatenate([U, padding], axis=1)
+    U = xp.concatenate([U, xp.eye(count * s, dtype=U.dtype)[n:]], axis=0)
+    X = _inverse_tiny(xp, _diagonal_blocks(U, count))
+    while count > 1:
+        count //= 2
+        A, D = X[0::2], X[1::2]
+        h = A.shape[1]
+        right = -A @ (_diagonal_blocks(U, count)[:, :h, h:] @ D)
+        above = xp.concatenate([A, right], axis=2)
+        below = xp.concatenate([xp.zeros_like(right), D], axis=2)
+        X = xp.concatenate([above, below], axis=1)
+    return X[0, :n, :n]
+
+
+def _diagonal_blocks(U: Any, count: int) -> Any:
+    size, own = U.shape[0] // count, np.arange(count)
+    return U.reshape(count, size, count, size)[own, :, own, :]
+
+
+def _inverse_tiny(xp: ModuleType, U: Any) -> Any:
+    """Invert upper triangular blocks ``(…, s, s)`` by back substitution, unrolled."""
+    s = U.shape[-1]
+    zero = xp.zeros_like(U[..., 0, 0])
+    X = [[zero] * s for _ in range(s)]
+    for j in range(s):
+        X[j][j] = 1 / U[..., j, j]
+        for i in range(j - 1, -1, -1):
+            X[i][j] = -X[i][i] * sum(U[..., i, k] * X[k][j] for k in range(i + 1, j + 1))
+    return xp.stack([xp.stack(row, axis=-1) for row in X], axis=-2)
 
 
 def _gram(lib: ArrayLibrary, X: Any) -> Any:

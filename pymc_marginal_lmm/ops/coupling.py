@@ -16,7 +16,8 @@ here alone:
 
 ``E (M, S, S)`` and ``G (q, q)`` are symmetric. A dense coupling is ``(M, S, q)``. A sparse one has
 values ``(S, N)`` at the entries of a :class:`~pymc_marginal_lmm.pattern.Pattern`: all effects of a
-level have the same columns. Its work is that of the pairs of entries which share a level.
+level have the same columns. Its work is that of the pairs of entries which share a level. A dense
+coupling, ``x``, ``E`` and ``G`` may have further axes in front.
 """
 
 from __future__ import annotations
@@ -53,14 +54,16 @@ class _Dense:
         self.lib, self.values = lib, values
 
     def times(self, x2: Any) -> Any:
-        return self.lib.xp.tensordot(self.values, x2, axes=1)
+        return self.lib.xp.einsum("...msq,...q->...ms", self.values, x2)
 
     def transposed_times(self, x1: Any) -> Any:
-        return self.lib.xp.tensordot(x1, self.values, axes=2)
+        return self.lib.xp.einsum("...msq,...ms->...q", self.values, x1)
 
     def congruence(self, E: Any) -> Any:
-        q = self.values.shape[2]
-        return self.left(E).reshape(-1, q).T @ self.values.reshape(-1, q)
+        *_, M, S, q = self.values.shape
+        left, X = self.left(E), self.values
+        left, X = (x.reshape(*x.shape[:-3], M * S, q) for x in (left, X))
+        return transposed(left) @ X
 
     def sandwich(self, G: Any) -> Any:
         return self.lib.xp.matmul(self.product(G), transposed(self.values))

@@ -16,7 +16,8 @@ drawing, and the *selected inverse*, ``C = F⁻¹`` at the pattern of ``F``::
 
     C22 = (U22ᵀU22)⁻¹       C12 = −F11⁻¹F12 C22       C11 = F11⁻¹ + F11⁻¹ (F12 C22 F21) F11⁻¹
 
-The functions take the array library: NumPy for :meth:`Op.perform`, ``jax.numpy`` for JAX.
+The functions take the array library: NumPy for :meth:`Op.perform`, ``jax.numpy`` for JAX. Those up
+to :func:`solve` take further axes in front with a dense coupling: many systems at once.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Workspace(NamedTuple):
 def log_diagonals(lib: ArrayLibrary, work: Workspace) -> Any:
     """Return ``log|F|`` from its factors."""
     xp = lib.xp
-    J, U = xp.diagonal(work.J, axis1=-2, axis2=-1), xp.diagonal(work.U22)
-    return 2 * xp.log(U).sum() - 2 * xp.log(J).sum()
+    J, U = (xp.diagonal(x, axis1=-2, axis2=-1) for x in (work.J, work.U22))
+    return 2 * xp.log(U).sum(axis=-1) - 2 * xp.log(J).sum(axis=(-2, -1))
 
 
 def gram_blocks(lib: ArrayLibrary, J: Any) -> Any:
@@ -64,7 +65,7 @@ def factorize(
     lib: ArrayLibrary, pattern: Pattern | None, F11: Any, F12: Any, F22: Any
 ) -> tuple[Any, Workspace]:
     """Return ``log|F|`` and the workspace."""
-    J = inverse_cholesky(lib.xp, F11, F11.shape[1])
+    J = inverse_cholesky(lib.xp, F11, F11.shape[-1])
     if F22.size and J.size:
         F22 = F22 - couple(lib, pattern, F12).congruence(gram_blocks(lib, J))
     work = Workspace(J, lib.xp.linalg.cholesky(F22, upper=True) if F22.size else F22)
