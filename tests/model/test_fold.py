@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.integrate import quad
 
 import pymc_marginal_lmm as mlmm
-from pymc_marginal_lmm.model.fold import FoldedCholesky, FoldedScale
+from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
 from tests.models import Rows, lkj
 
 FAST = "FAST_COMPILE"
