@@ -83,13 +83,15 @@ class FoldedCholesky(Transform):
     def backward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return the packed factor."""
         value = pt.as_tensor_variable(value)
+        # All rows at once, without reductions: few nodes of few kinds are quick to compile.
         rows, columns = self.rows, self.columns
-        # As constants, and all rows at once: few nodes are quick to compile.
-        before = (rows[:, None] == rows) & (columns < columns[:, None])
-        before = pt.constant(before.astype(value.dtype))
-        tanh = pt.switch(rows == columns, 1, pt.tanh(value))
-        signs = pt.switch(pt.lt(value[self.diagonal[columns]], 0), -1, 1)
-        factor = value[self.diagonal[rows]] * signs * tanh * pt.exp(before @ _log_sech(value))
+        scales = value[self.diagonal[rows]] * _sign(value[self.diagonal[columns]])
+        log_sech = _log_sech(value)
+        log_before = sum(
+            pt.switch(columns >= k, log_sech[np.maximum(np.arange(len(rows)) - k, 0)], 0)
+            for k in range(1, self.n)
+        )
+        factor = scales * pt.switch(rows == columns, 1, pt.tanh(value)) * pt.exp(log_before)
         return pt.cast(factor, value.dtype)
 
     def log_jac_det(self, value: Variable, *inputs: Variable) -> Variable:
@@ -101,6 +103,10 @@ class FoldedCholesky(Transform):
         powers = np.where(is_scale, self.rows, self.rows - self.columns).astype(value.dtype)
         logs = pt.switch(is_scale, pt.log(scales), _log_sech(value))
         return pt.cast((powers * logs).sum() - self.n * np.log(2.0), value.dtype)
+
+
+def _sign(x: Variable) -> Variable:
+    return pt.switch(pt.lt(x, 0), -1, 1)
 
 
 def _log_sech(z: Variable) -> Variable:
