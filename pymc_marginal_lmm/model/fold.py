@@ -2,9 +2,13 @@
 
 With its effects integrated out, a scale ``τ`` enters the density through ``F = I + ΛᵀAΛ`` only,
 which is smooth and even in ``τ``: 0 is no boundary and no funnel any more. On PyMC's logarithmic
-value scale it is still infinitely far away, and a half-normal or half-Cauchy prior leaves a long
-flat tail there, in which samplers lose their way. On the value scales of
+value scale it is still infinitely far away, and a prior that is highest at 0 leaves a long flat
+tail there, in which samplers lose their way. On the value scales of
 :mod:`~pymc_marginal_lmm.model.folded` they pass through 0.
+
+A vector of scales that multiplies the factor of a correlation matrix stays on PyMC's scale: the
+density is smooth in signed scales only if the correlations change their signs with them, and those
+are another variable. With a kink, samplers do worse on some data and hardly better on others.
 """
 
 from __future__ import annotations
@@ -12,25 +16,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pytensor.scalar as ps
-from pymc.distributions.continuous import HalfCauchyRV, HalfFlatRV, HalfStudentTRV
 from pymc.distributions.multivariate import _LKJCholeskyCovRV
 from pymc.distributions.transforms import _default_transform
 from pymc.logprob.transforms import Transform
 from pymc.model.fgraph import ModelDeterministic, ModelFreeRV, ModelVar, model_free_rv
-from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph, Output
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.elemwise import Elemwise
-from pytensor.tensor.random.basic import HalfNormalRV
 from pytensor.tensor.shape import SpecifyShape
 
+from pymc_marginal_lmm.analysis.priors import integrates_to_one
 from pymc_marginal_lmm.analysis.selection import value_inputs
-from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedLKJCholeskyCovRV, FoldedScale
+from pymc_marginal_lmm.model.folded import (
+    PRIORS,
+    FoldedCholesky,
+    FoldedLKJCholeskyCovRV,
+    FoldedScale,
+)
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV, inline
 
 __all__ = ["fold_scales", "unfold_scales"]
-
-HALF = (HalfNormalRV, HalfCauchyRV, HalfStudentTRV, HalfFlatRV)
 
 
 def fold_scales(fgraph: FunctionGraph) -> list[str]:
@@ -43,11 +49,14 @@ def fold_scales(fgraph: FunctionGraph) -> list[str]:
     """
     folded = []
     for node in list(fgraph.toposort()):
-        if not isinstance(node.op, ModelFreeRV) or node.op.transform is None:
+        if not isinstance(node.op, ModelFreeRV):
             continue
         variable, rv = node.outputs[0], node.inputs[0]
         transform = _transform_for(rv)
-        if transform is None or not _only_scales(fgraph, variable):
+        # A transform of the user's own may stand for more: an order, a bound.
+        if transform is None or not integrates_to_one(rv, node.op.transform):
+            continue
+        if node.op.transform is None or not _only_scales(fgraph, variable):
             continue
         _transform(fgraph, node, transform)
         folded.append(node.op.name)
@@ -83,11 +92,12 @@ def _as(op_type: type[_LKJCholeskyCovRV], rv: Variable) -> Variable:
 
 
 def _transform_for(rv: Variable) -> Transform | None:
-    if isinstance(rv.owner.op, HALF):
-        return FoldedScale()
+    if (linear := PRIORS.get(type(rv.owner.op))) is not None:
+        return FoldedScale(linear)
     if isinstance(rv.owner.op, _LKJCholeskyCovRV) and rv.type.ndim == 1:
-        n = int(rv.owner.op.dist_params(rv.owner)[0].data)
-        return FoldedCholesky(n)
+        n, _, sd_dist = rv.owner.op.dist_params(rv.owner)
+        if isinstance(n, Constant) and type(sd_dist.owner.op) in PRIORS:
+            return FoldedCholesky(int(n.data))
     return None
 
 
