@@ -17,6 +17,7 @@ from pytensor.tensor.random.op import RandomVariable
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.conditional import ConditionalRV
 from pymc_marginal_lmm.model.marginal_rv import inline
+from pymc_marginal_lmm.model.marginalize import Names
 from tests.models import CanonicalModel
 
 __all__ = [
@@ -26,12 +27,21 @@ __all__ = [
     "models_of",
     "posterior_of_effects",
     "random_point",
+    "unfolded",
 ]
 
 BACKENDS = ["FAST_COMPILE", "NUMBA", "JAX"]
 """PyTensor's Python linker (the Ops' ``perform``), its default backend, and JAX."""
 
 Point = Mapping[str, np.ndarray]
+
+
+def unfolded(model: pm.Model, rvs: Names | None = None) -> pm.Model:
+    """Marginalize, and keep the value variables of the plain model.
+
+    For tests that give both models the same point.
+    """
+    return mlmm.marginalize(model, rvs, fold_scales=False)
 
 
 class Models(NamedTuple):
@@ -46,7 +56,7 @@ class Models(NamedTuple):
 def models_of(canonical: CanonicalModel) -> Models:
     """Build a canonical model and what the package makes of it, once per process."""
     plain = canonical.build()
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     return Models(plain, marginal, mlmm.conditional(marginal))
 
 

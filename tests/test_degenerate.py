@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import BACKENDS, posterior_of_effects
+from tests.helpers import BACKENDS, posterior_of_effects, unfolded
 
 LONG = np.longdouble
 
@@ -38,7 +38,7 @@ def intercepts(y: np.ndarray, group: np.ndarray, sampled_mean: bool = False) -> 
         mean = pm.Flat("mean") if sampled_mean else 0.0
         u = pm.Normal("u", 0.0, tau, shape=int(group.max()) + 1)
         pm.Normal("y", mean + u[group], sigma, observed=y)
-    return mlmm.marginalize(model, "u")
+    return unfolded(model, "u")
 
 
 def simulate(tau: float, sigma: float, mean: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +94,7 @@ def test_ratio_of_scales_of_crossed_factors(ratio: float) -> None:
         u = pm.Normal("u", 0.0, tau, shape=8)
         v = pm.Normal("v", 0.0, tau, shape=6)
         pm.Normal("y", u[g] + v[h], 1.0, observed=y)
-    value = mlmm.marginalize(plain).compile_logp(mode="FAST_COMPILE")({"tau": np.array(ratio)})
+    value = unfolded(plain).compile_logp(mode="FAST_COMPILE")({"tau": np.array(ratio)})
     Z = (np.r_[g, h + 8].reshape(2, 48, 1) == np.arange(14)).sum(axis=0).astype(LONG)
     V = LONG(ratio) ** 2 * (Z @ Z.T) + np.eye(48, dtype=LONG)
     assert_allclose(value, dense_in_extended_precision(y.astype(LONG), V), rtol=1e-9)
@@ -118,7 +118,7 @@ def test_scales_that_are_negative() -> None:
         tau, sigma = pm.Flat("tau"), pm.Flat("sigma")
         u = pm.Normal("u", 0.0, tau, shape=8)
         pm.Normal("y", u[group], sigma, observed=y)
-    logp = mlmm.marginalize(plain, "u").compile_logp(mode="FAST_COMPILE")
+    logp = unfolded(plain, "u").compile_logp(mode="FAST_COMPILE")
     assert np.isfinite(logp({"tau": np.array(1.0), "sigma": np.array(1.0)}))
     for name in ("tau", "sigma"):
         point = {"tau": np.array(1.0), "sigma": np.array(1.0), name: np.array(-1.0)}
@@ -138,7 +138,7 @@ def test_nearly_collinear_columns() -> None:
         w = pm.Normal("w", 0.0, tau, shape=6)
         pm.Normal("y", a + basis @ w, 1.0, observed=y)
     point = {"tau": np.array(0.7), "a": np.array(0.3), "w": rng.normal(size=6)}
-    full = mlmm.conditional(mlmm.marginalize(plain))
+    full = mlmm.conditional(unfolded(plain))
     found, expected = (m.compile_logp(mode="FAST_COMPILE")(point) for m in (full, plain))
     assert_allclose(found, expected, rtol=1e-10)
 
@@ -152,7 +152,7 @@ def test_mean_of_1e8_standard_deviations() -> None:
         u = pm.Normal("u", 0.0, tau, shape=8)
         pm.Normal("y", alpha + u[group], sigma, observed=y)
     point = {"tau": np.array(0.9), "sigma": np.array(1.1)}
-    far = mlmm.marginalize(plain).compile_logp(mode="FAST_COMPILE")(point)
+    far = unfolded(plain).compile_logp(mode="FAST_COMPILE")(point)
     near = _reml(y - 1e8, group, 0.9, 1.1)
     assert_allclose(far, float(near), rtol=1e-8)
 
@@ -179,7 +179,7 @@ def test_any_correlation(correlation: float, backend: str) -> None:
         pm.Normal("y", u[group, 0] + u[group, 1] * x, 0.7, observed=y)
     slope_sd = 1.5
     factor = np.array([0.8, slope_sd * correlation, slope_sd * np.sqrt(1 - correlation**2)])
-    value, gradient = value_and_gradient(mlmm.marginalize(plain), {"theta": factor}, backend)
+    value, gradient = value_and_gradient(unfolded(plain), {"theta": factor}, backend)
     L = np.array([[factor[0], 0], factor[1:]])
     Z = np.zeros((30, 12))
     Z[np.arange(30), 2 * group], Z[np.arange(30), 2 * group + 1] = 1, x

@@ -6,8 +6,7 @@ import numpy as np
 import pymc as pm
 import pytest
 
-import pymc_marginal_lmm as mlmm
-from tests.helpers import posterior_of_effects
+from tests.helpers import posterior_of_effects, unfolded
 from tests.lme4_models import BUILD, COEFFICIENTS, REFERENCE, effects, levels_dim, point
 
 METHODS = ("ML", "REML")
@@ -17,7 +16,7 @@ SMALL = [name for name in BUILD if REFERENCE[name]["n"] < 1000]
 def integrated(name: str, method: str) -> pm.Model:
     """Return a model without its random effects, for REML also without its coefficients."""
     coefficients = [COEFFICIENTS] if method == "REML" else []
-    return mlmm.marginalize(BUILD[name](), [*effects(name), *coefficients])
+    return unfolded(BUILD[name](), [*effects(name), *coefficients])
 
 
 def point_for(model: pm.Model, fit: dict) -> dict[str, np.ndarray]:

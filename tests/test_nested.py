@@ -15,7 +15,7 @@ from pymc_marginal_lmm.analysis import read
 from pymc_marginal_lmm.analysis.ordering import longest_chain
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.structure import MixedModel
-from tests.helpers import BACKENDS, dense_reference, joint_covariance, random_point
+from tests.helpers import BACKENDS, dense_reference, joint_covariance, random_point, unfolded
 from tests.models import by_name
 
 NESTED = ["nested", "three_levels", "hierarchical_mean_by_index", "nested_slopes_and_items"]
@@ -39,7 +39,7 @@ def structure_of(marginal: pm.Model) -> MixedModel:
 def test_against_dense_reference(name: str) -> None:
     canonical = by_name(name)
     plain = canonical.build()
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     assert len(structure_of(marginal).blocks.chain) > 1
     for seed in (1, 2):
         point = random_point(marginal, seed)
@@ -60,7 +60,7 @@ def test_against_dense_reference(name: str) -> None:
 @pytest.mark.parametrize("name", NESTED)
 def test_joint_is_marginal_times_conditional(name: str) -> None:
     plain = by_name(name).build()
-    full = mlmm.conditional(mlmm.marginalize(plain))
+    full = mlmm.conditional(unfolded(plain))
     point = random_point(plain, 5)
     joint = plain.compile_logp(mode="FAST_COMPILE")(point)
     assert_allclose(full.compile_logp(mode="FAST_COMPILE")(point), joint, rtol=1e-8)
@@ -74,9 +74,9 @@ def test_gradient_is_that_of_one_leading_factor(
     # Numba takes minutes for the derivatives of the largest.
     name = "three_levels" if backend == "NUMBA" else "nested_slopes_and_items"
     plain = by_name(name).build()
-    short = mlmm.marginalize(plain)
+    short = unfolded(plain)
     monkeypatch.setattr(read, "block_structure", longest_chain)
-    long = mlmm.marginalize(plain)
+    long = unfolded(plain)
     assert len(structure_of(short).blocks.chain) == 1
     assert len(structure_of(long).blocks.chain) == 3
     point = random_point(short, 3)
@@ -109,4 +109,4 @@ def test_large_nested_factors_are_found() -> None:
     ]  # fmt: skip
     assert {factor.kind for factor in explanation.factors} == {"diagonal"}
     assert explanation.memory < 1e6
-    assert structure_of(mlmm.marginalize(model)).blocks.trailing == ()
+    assert structure_of(unfolded(model)).blocks.trailing == ()

@@ -14,7 +14,7 @@ from pytensor.graph.traversal import ancestors
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.marginalize import read
-from tests.helpers import random_point
+from tests.helpers import random_point, unfolded
 from tests.models import Rows, lkj, scales
 
 data = Rows(n=400)
@@ -113,7 +113,7 @@ def _has_parameters(model: pm.Model, variable: Variable) -> bool:
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__.strip("_"))
 def test_same_density_and_same_work(form: Callable[[bool], Variable]) -> None:
-    centred, noncentred = (mlmm.marginalize(build(form, way)) for way in (True, False))
+    centred, noncentred = (unfolded(build(form, way)) for way in (True, False))
     assert [v.name for v in centred.value_vars] == [v.name for v in noncentred.value_vars]
     logps = [m.compile_logp(mode="FAST_COMPILE") for m in (centred, noncentred)]
     dlogps = [m.compile_dlogp(mode="FAST_COMPILE") for m in (centred, noncentred)]

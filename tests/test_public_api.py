@@ -102,7 +102,7 @@ def test_public_names() -> None:
 @pytest.mark.parametrize(
     ("name", "signature"),
     [
-        ("marginalize", "(model, rvs_to_marginalize=None, *, fold_scales=False)"),
+        ("marginalize", "(model, rvs_to_marginalize=None, *, fold_scales=True)"),
         ("conditional", "(model, rvs=None)"),
         ("noncenter", "(model, rvs)"),
         (

@@ -26,6 +26,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 
 import pymc_marginal_lmm as mlmm
+from tests.helpers import unfolded
 from tests.random_models import NotAffine, NotIdentified, Recipe, hostile_recipes, recipes
 
 # One evaluation costs less than any rewriting of the graph.
@@ -43,7 +44,7 @@ def marginalize(model: pm.Model, names: list[str] | None = None) -> pm.Model:
     """Marginalize; that nothing could be integrated out is a result like others."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No variable of this model", UserWarning)
-        return mlmm.marginalize(model, names)
+        return unfolded(model, names)
 
 
 def evaluate(model: pm.Model, graph: Variable, recipe: Recipe) -> float:

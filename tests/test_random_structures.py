@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 
-import pymc_marginal_lmm as mlmm
+from tests.helpers import unfolded
 
 N_ROWS = 24
 
@@ -124,7 +124,7 @@ def designs(draw: st.DrawFn) -> Design:
 
 
 def check(design: Design, backend: str = "FAST_COMPILE") -> None:
-    marginal = mlmm.marginalize(design.model())
+    marginal = unfolded(design.model())
     assert [rv.name for rv in marginal.free_RVs] == ["inflation"]
     logp = marginal.logp()
     function = marginal.compile_fn(

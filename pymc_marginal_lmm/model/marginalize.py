@@ -199,7 +199,7 @@ def _without_model_variables(
 
 
 def marginalize(
-    model: Model, rvs_to_marginalize: Names | None = None, *, fold_scales: bool = False
+    model: Model, rvs_to_marginalize: Names | None = None, *, fold_scales: bool = True
 ) -> Model:
     """Integrate Normal effects out of a model, exactly.
 
@@ -218,11 +218,12 @@ def marginalize(
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out. By default every free variable for which that is possible,
         the coefficients of fixed effects included; :func:`~pymc_marginal_lmm.explain` lists them.
-    fold_scales : bool, default False
+    fold_scales : bool, default True
         Sample the scales of integrated effects with a sign, so that 0 is no boundary: half-normal,
-        half-Cauchy, half-t and half-flat ones and ``LKJCholeskyCov``, where they enter the
-        density as scales only. The posterior, its names and its values stay the same; samplers
-        need fewer gradients for it. See :mod:`pymc_marginal_lmm.model.fold`.
+        half-Cauchy, half-t and exponential ones, and ``LKJCholeskyCov`` of such, where they enter
+        the density as scales only. The posterior, its names and its values stay the same; samplers
+        need fewer gradients for it. Only the value variables are others (``tau_fold__`` in place
+        of ``tau_log__``). See :mod:`pymc_marginal_lmm.model.fold`.
 
     Returns
     -------
@@ -269,9 +270,7 @@ def marginalize(
     return marginal or model
 
 
-def marginalized(
-    model: Model, rvs: Names | None, *, fold: bool = False
-) -> tuple[Model | None, Reading]:
+def marginalized(model: Model, rvs: Names | None, *, fold: bool) -> tuple[Model | None, Reading]:
     """Return the marginal model, or None if nothing can be integrated out, and what was read."""
     plain, fgraph, reading = read(model, rvs)
     if rvs is not None and reading.refusals:

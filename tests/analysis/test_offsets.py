@@ -16,7 +16,7 @@ import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.analysis import read
 from pymc_marginal_lmm.model.marginalize import read as read_model
 from pymc_marginal_lmm.structure import MixedModel
-from tests.helpers import random_point
+from tests.helpers import random_point, unfolded
 from tests.models import MODELS, CanonicalModel, Rows, by_name
 
 data = Rows(n=60)
@@ -143,11 +143,11 @@ def is_free(canonical: CanonicalModel) -> bool:
 def test_sums_taken_once_are_those_of_the_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same density, its gradient, and the same draws, with the rows in the graph."""
     plain = by_name(name).build()
-    once = mlmm.marginalize(plain)
+    once = unfolded(plain)
     assert mlmm.explain(plain).free_of_rows
     monkeypatch.setattr(read, "read_noise", lambda *args: None)
     monkeypatch.setattr(read, "read_regression", lambda *args: None)
-    by_row = mlmm.marginalize(plain)
+    by_row = unfolded(plain)
     assert not mlmm.explain(plain).free_of_rows
     point = random_point(once, 1)
     for way in ("compile_logp", "compile_dlogp"):
@@ -176,7 +176,7 @@ def test_a_large_mean_beside_sampled_coefficients(scale: float) -> None:
             a = pm.Flat("a")
             u = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=5)
             pm.Normal("y", a + u[g], pm.HalfNormal("sigma"), observed=y + shift)
-        marginal = mlmm.marginalize(model, ["u"])
+        marginal = unfolded(model, ["u"])
         point = random_point(marginal, 2) | {"a": np.array(1.0 + shift)}
         results.append(marginal.compile_logp(mode="FAST_COMPILE")(point))
     assert_allclose(results[1], results[0], rtol=3e-16 * scale + 1e-12)

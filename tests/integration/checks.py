@@ -9,7 +9,7 @@ import pymc as pm
 from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import dense_reference, random_point
+from tests.helpers import dense_reference, random_point, unfolded
 
 __all__ = ["check_model"]
 
@@ -24,7 +24,7 @@ def check_model(model: pm.Model, integrated: Collection[str]) -> pm.Model:
     integrated : collection of str
         The free variables that ``marginalize(model)`` must integrate out.
     """
-    marginal = mlmm.marginalize(model)
+    marginal = unfolded(model)
     free = [rv.name for rv in model.free_RVs]
     assert {*free} - {rv.name for rv in marginal.free_RVs} == {*integrated}
     full = mlmm.conditional(marginal)

@@ -18,6 +18,7 @@ from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm import NotMarginalizable
+from tests.helpers import unfolded
 
 rng = np.random.default_rng(0)
 n = 20
@@ -156,7 +157,7 @@ def a_point(model: pm.Model, seed: int = 1) -> dict[str, np.ndarray]:
 def test_identity(name: str, names: list[str] | None) -> None:
     plain = build(name)
     _, barren, sampled = BARREN[name]
-    marginal = mlmm.marginalize(plain, names)
+    marginal = unfolded(plain, names)
     left = {rv.name for rv in marginal.free_RVs}
     assert left & ({"u", "tau", "sigma", "a"} | barren) == sampled
     assert not {d.name for d in marginal.deterministics} & {"y", "total", "tau_again"}
@@ -183,7 +184,7 @@ def test_missing_rows_are_as_good_as_removed(family: Callable) -> None:
                 family("y", mu, pm.HalfNormal("sigma"), observed=y[rows])
             else:
                 impute(family, mu)
-        return mlmm.marginalize(model)
+        return unfolded(model)
 
     one, two = model(True), model(False)
     point = a_point(one)
@@ -201,7 +202,7 @@ def draws_at(marginal: pm.Model, n_draws: int, **values: float) -> xr.DataTree:
 
 
 def test_recover_gives_missing_responses() -> None:
-    marginal = mlmm.marginalize(build("normal_with_missing_values"))
+    marginal = unfolded(build("normal_with_missing_values"))
     n_draws = 3000
     assert list(marginal.deterministics) == []
     idata = mlmm.recover(
@@ -225,7 +226,7 @@ def test_recover_gives_missing_responses() -> None:
 
 
 def test_recover_gives_counts_and_selections_draw_the_same() -> None:
-    marginal = mlmm.marginalize(build("counts"))
+    marginal = unfolded(build("counts"))
     idata = draws_at(marginal, 500, tau=0.8, sigma=0.5)
     one = mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)["posterior"]
     assert one["new"].dtype == np.int64
@@ -241,7 +242,7 @@ def test_recover_gives_counts_and_selections_draw_the_same() -> None:
 
 def test_a_marginal_model_generates_what_the_plain_one_does() -> None:
     plain = build("counts")
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     assert "new" not in marginal.named_vars
     one, two = (pm.draw(m["y"], 2000, random_seed=1, mode=FAST) for m in (plain, marginal))
     assert_allclose(one.std(), two.std(), rtol=0.1)
@@ -262,7 +263,7 @@ def test_explain_says_what_recover_draws() -> None:
 def test_asking_for_a_missing_response() -> None:
     """With the effects it drops out anyhow; alone it enters no likelihood, as it is sampled."""
     plain = build("normal_with_missing_values")
-    marginal = mlmm.marginalize(plain, ["u", "y_unobserved"])
+    marginal = unfolded(plain, ["u", "y_unobserved"])
     assert {rv.name for rv in marginal.free_RVs} == {"tau", "sigma"}
     with pytest.raises(NotMarginalizable, match="'y_unobserved': it enters no likelihood"):
         mlmm.marginalize(plain, ["y_unobserved"])
@@ -314,7 +315,7 @@ def test_a_deterministic_of_another_likelihood_is_given_its_data() -> None:
         observe(u[g])
         z = pm.Poisson("z", 2.0, observed=np.arange(4))
         pm.Deterministic("difference", z - u)
-    marginal = mlmm.marginalize(model)
+    marginal = unfolded(model)
     idata = draws_at(marginal, 3, tau=0.8, sigma=0.5)
     found = mlmm.recover(idata, model=marginal, progressbar=False)["posterior"]
     expected = np.broadcast_to(np.arange(4), (1, 3, 4))

@@ -15,7 +15,7 @@ from pymc.model.transform.optimization import freeze_dims_and_data
 from pymc.sampling.jax import get_jaxified_logp
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import random_point
+from tests.helpers import random_point, unfolded
 
 FAST = "FAST_COMPILE"
 rng = np.random.default_rng(0)
@@ -65,21 +65,21 @@ NEW = {"x": np.linspace(0, 3, n), "z": rng.normal(size=n), "y_data": Y + 1}
 @pytest.mark.parametrize("dims", [True, False])
 @pytest.mark.parametrize("name", NEW)
 def test_setting_data_is_marginalizing_with_new_data(name: str, dims: bool) -> None:
-    marginal = mlmm.marginalize(build(dims))
+    marginal = unfolded(build(dims))
     logp = marginal.compile_logp(mode=FAST)
     point = random_point(marginal, 1)
     before = logp(point)
     pm.set_data({name: NEW[name]}, model=marginal)
     plain = build(dims)
     pm.set_data({name: NEW[name]}, model=plain)
-    expected = mlmm.marginalize(plain).compile_logp(mode=FAST)(point)
+    expected = unfolded(plain).compile_logp(mode=FAST)(point)
     assert abs(expected - before) > 1e-3
     assert_allclose(logp(point), expected, rtol=1e-10)
     assert_allclose(marginal.compile_logp(mode=FAST)(point), expected, rtol=1e-10)
 
 
 def test_jax_takes_the_data_as_they_are() -> None:
-    marginal = mlmm.marginalize(build())
+    marginal = unfolded(build())
     pm.set_data(NEW, model=marginal)
     point = random_point(marginal, 1)
     expected = marginal.compile_logp(mode=FAST)(point)
@@ -89,7 +89,7 @@ def test_jax_takes_the_data_as_they_are() -> None:
 
 def test_marginal_and_original_model_are_independent() -> None:
     plain = build()
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     point = random_point(marginal, 1)
     before = marginal.compile_logp(mode=FAST)(point)
     pm.set_data(
@@ -114,7 +114,7 @@ def state(model: pm.Model) -> dict[str, object]:
 @pytest.mark.parametrize("rows", [n, n + 3])
 @pytest.mark.parametrize("dims", [True, False])
 def test_an_index_cannot_be_set(copy: Callable, dims: bool, rows: int) -> None:
-    model = copy(mlmm.marginalize(build(dims)))
+    model = copy(unfolded(build(dims)))
     before = state(model)
     coords = {"row": range(rows)} if dims else None
     with pytest.raises(
@@ -127,7 +127,7 @@ def test_an_index_cannot_be_set(copy: Callable, dims: bool, rows: int) -> None:
 @with_copies
 @pytest.mark.parametrize("name", NEW)
 def test_shapes_stay(copy: Callable, name: str) -> None:
-    model = copy(mlmm.marginalize(build(dims=False)))
+    model = copy(unfolded(build(dims=False)))
     before = state(model)
     message = rf"'{name}' has shape \(12,\) .* have \(15,\): .* original model and call"
     with pytest.raises(ValueError, match=message):
@@ -138,7 +138,7 @@ def test_shapes_stay(copy: Callable, name: str) -> None:
 @with_copies
 @pytest.mark.parametrize("name", NEW)
 def test_dims_stay(copy: Callable, name: str) -> None:
-    model = copy(mlmm.marginalize(build(dims=True)))
+    model = copy(unfolded(build(dims=True)))
     before = state(model)
     with pytest.raises(ShapeError, match=r"'row' .* marginal model; .* original model and call"):
         pm.set_data({name: np.zeros(15)}, model=model, coords={"row": range(15)})
@@ -151,7 +151,7 @@ def test_dims_that_follow_data() -> None:
         u = pm.Normal("u", 0.0, pm.HalfNormal("tau"), dims="level")
         mu = pm.Laplace("b", 0.0, 1.0) * x + u[np.repeat([0, 1, 2], 4)]
         pm.Normal("y", mu, 1.0, observed=Y, dims="row")
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     before = state(marginal)
     with pytest.raises(ShapeError, match="marginal model"):
         pm.set_data({"x": np.zeros(15)}, model=marginal, coords={"row": range(15)})
@@ -166,7 +166,7 @@ def test_other_data_may_have_any_shape() -> None:
     with build(dims=False) as plain:
         other = pm.Data("other", np.ones(3))
         pm.Poisson("count", pm.Gamma("rate", 2, 1), observed=other.astype(int), shape=other.shape)
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     point = random_point(marginal, 1)
     before = marginal.compile_logp(mode=FAST)(point)
     pm.set_data({"other": np.ones(7)}, model=marginal)
@@ -174,12 +174,12 @@ def test_other_data_may_have_any_shape() -> None:
 
 
 def test_freezing() -> None:
-    marginal = mlmm.marginalize(build())
+    marginal = unfolded(build())
     frozen = freeze_dims_and_data(marginal)
     point = random_point(marginal, 1)
     expected = marginal.compile_logp(mode=FAST)(point)
     assert_allclose(frozen.compile_logp(mode=FAST)(point), expected, rtol=1e-12)
-    again = mlmm.marginalize(freeze_dims_and_data(build()))
+    again = unfolded(freeze_dims_and_data(build()))
     assert_allclose(again.compile_logp(mode=FAST)(point), expected, rtol=1e-12)
     # These were frozen by the user, who knows why.
     for model in (frozen, again):
@@ -190,11 +190,11 @@ def test_freezing() -> None:
 def test_explain_names_what_is_constant() -> None:
     plain = build()
     assert mlmm.explain(plain).frozen == ("g",)
-    assert mlmm.explain(mlmm.marginalize(plain)).frozen == ("g",)
+    assert mlmm.explain(unfolded(plain)).frozen == ("g",)
 
 
 def test_results_keep_data_and_their_dims() -> None:
-    marginal = mlmm.marginalize(build())
+    marginal = unfolded(build())
     draws = pm.sample_prior_predictive(2, model=marginal, compile_kwargs={"mode": FAST})
     assert draws["constant_data"]["g"].dims == draws["constant_data"]["x"].dims == ("row",)
     assert list(draws["constant_data"]["g"]["row"].values) == [f"r{i}" for i in range(n)]

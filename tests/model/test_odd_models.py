@@ -10,6 +10,7 @@ import pytensor.tensor as pt
 import pytest
 
 import pymc_marginal_lmm as mlmm
+from tests.helpers import unfolded
 
 rng = np.random.default_rng(0)
 n = 20
@@ -254,7 +255,7 @@ def test_identity(name: str) -> None:
     build, expected = ODD[name]
     with pm.Model() as model:
         build()
-    marginal = mlmm.marginalize(model)
+    marginal = unfolded(model)
     assert {rv.name for rv in model.free_RVs} - {rv.name for rv in marginal.free_RVs} == expected
     both = mlmm.conditional(marginal)
     numbers = np.random.default_rng(1)

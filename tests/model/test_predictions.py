@@ -9,7 +9,7 @@ import xarray as xr
 from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import posterior_of_effects
+from tests.helpers import posterior_of_effects, unfolded
 
 FAST = {"mode": "FAST_COMPILE"}
 rng = np.random.default_rng(0)
@@ -114,7 +114,7 @@ def test_known_levels_keep_their_posterior(
     enlarged: tuple[pm.Model, pm.Model, xr.DataTree],
 ) -> None:
     _, marginal, idata = enlarged
-    plain = mlmm.marginalize(build())
+    plain = unfolded(build())
     point = {"tau_log__": np.log(TAU), "sigma_log__": np.log(SIGMA)}
     logp = [m.compile_logp(**FAST)(point) for m in (plain, marginal)]
     assert_allclose(logp[1], logp[0], rtol=1e-10)
@@ -130,9 +130,7 @@ def test_known_levels_keep_their_posterior(
 def test_levels_that_are_known_from_the_start() -> None:
     """They may be among the coords right away, which changes no density."""
     point = {"tau_log__": np.log(TAU), "sigma_log__": np.log(SIGMA)}
-    logp = [
-        mlmm.marginalize(build(levels)).compile_logp(**FAST)(point) for levels in ("abcd", "abcdef")
-    ]
+    logp = [unfolded(build(levels)).compile_logp(**FAST)(point) for levels in ("abcd", "abcdef")]
     assert_allclose(logp[1], logp[0], rtol=1e-10)
 
 

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import posterior_of_effects
+from tests.helpers import posterior_of_effects, unfolded
 
 GROUP = np.repeat(np.arange(4), 5)
 X = np.linspace(-1, 1, 20)
@@ -37,7 +37,7 @@ def build() -> pm.Model:
 
 @pytest.fixture(scope="module")
 def marginal() -> pm.Model:
-    return mlmm.marginalize(build())
+    return unfolded(build())
 
 
 def draws(n_chains: int = 2, n_draws: int = 1500, tau: float = 0.8) -> xr.DataTree:
@@ -182,7 +182,7 @@ def test_initial_values_and_the_users_model_survive() -> None:
     plain.set_initval(plain["tau"], np.array(0.3))
     plain.set_initval(plain["u"], np.ones((4, 2)))
     before = plain.initial_point(), list(plain.named_vars), plain.point_logps()
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     assert_allclose(np.exp(marginal.initial_point()["tau_log__"]), 0.3)
     after = plain.initial_point(), list(plain.named_vars), plain.point_logps()
     assert str(before) == str(after)
@@ -191,7 +191,7 @@ def test_initial_values_and_the_users_model_survive() -> None:
 def test_marginalizing_some_and_then_the_rest() -> None:
     """One factor at a time is a model of its own; its density is that of the plain one."""
     plain = build()
-    partly = mlmm.marginalize(plain, ["u"])
+    partly = unfolded(plain, ["u"])
     assert {rv.name for rv in partly.free_RVs} == {"sigma", "tau", "alpha"}
     full = mlmm.conditional(partly)
     point = {k: np.asarray(v) + 0.1 for k, v in plain.initial_point().items()}

@@ -16,7 +16,7 @@ from pytensor.xtensor.type import XTensorType, XTensorVariable
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.xtensors import without_xtensors
-from tests.helpers import random_point
+from tests.helpers import random_point, unfolded
 from tests.integration.checks import check_model
 
 rng = np.random.default_rng(0)
@@ -256,7 +256,7 @@ def test_initial_values_and_data_stay() -> None:
         u = pmd.Normal("u", 0.0, tau, dims="group")
         covariate = pmd.Data("covariate", x, dims="obs")
         observe(u.isel(group=xt(g, "obs")) * covariate)
-    marginal = mlmm.marginalize(model)
+    marginal = unfolded(model)
     assert_allclose(marginal.initial_point()["tau_log__"], np.log(0.25))
     point = {name: value for name, value in marginal.initial_point().items()}
     before = marginal.compile_logp(mode="FAST_COMPILE")(point)
@@ -265,20 +265,20 @@ def test_initial_values_and_data_stay() -> None:
     with marginal:
         assert_allclose(marginal.compile_logp(mode="FAST_COMPILE")(point), before)  # a copy
         pm.set_data({"covariate": 2.0 * x})
-    expected = mlmm.marginalize(model).compile_logp(mode="FAST_COMPILE")(point)
+    expected = unfolded(model).compile_logp(mode="FAST_COMPILE")(point)
     assert_allclose(marginal.compile_logp(mode="FAST_COMPILE")(point), expected)
     assert abs(expected - before) > 1e-3
 
 
 def test_variables_can_be_given_as_arguments() -> None:
     model = build_model("crossed")
-    marginal = mlmm.marginalize(model, [model["v"]])
+    marginal = unfolded(model, [model["v"]])
     assert {rv.name for rv in marginal.free_RVs} == {"tau_u", "tau_v", "sigma", "u"}
 
 
 @pytest.mark.parametrize("name", ["parameters_with_transforms", "correlated_slopes"])
 def test_pickles(name: str) -> None:
-    marginal = mlmm.marginalize(build_model(name))
+    marginal = unfolded(build_model(name))
     copy = cloudpickle.loads(cloudpickle.dumps(marginal))
     point = random_point(marginal, 1)
     found, expected = (m.compile_logp(mode="FAST_COMPILE")(point) for m in (copy, marginal))
@@ -287,7 +287,7 @@ def test_pickles(name: str) -> None:
 
 def test_sampling_and_recovery() -> None:
     logging.getLogger("pymc").setLevel(logging.ERROR)
-    marginal = mlmm.marginalize(build_model("parameters_with_transforms"))
+    marginal = unfolded(build_model("parameters_with_transforms"))
     with marginal:
         idata = pm.sample(
             nuts_sampler="numpyro",
