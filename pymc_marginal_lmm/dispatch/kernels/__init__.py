@@ -1,8 +1,9 @@
 """Numba kernels: the mathematics of :mod:`pymc_marginal_lmm.ops` as loops.
 
 Symbols, order of arguments and formulas are those of the modules they mirror. Blocks never go to
-LAPACK, and products go to BLAS only above ``BLAS_WORK`` operations: below, starting its threads
-costs more than the product. Results are written into the last arguments.
+LAPACK, and the dense block goes to LAPACK and BLAS only where it is large: below, starting their
+threads costs more than the work (:mod:`pymc_marginal_lmm.dispatch.kernels.dense`). Results are
+written into the last arguments.
 """
 
 from __future__ import annotations

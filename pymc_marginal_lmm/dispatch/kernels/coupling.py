@@ -49,48 +49,68 @@ def level_columns(starts, columns, i):  # type: ignore[no-untyped-def]
 def times(X, starts, columns, x2, y1):  # type: ignore[no-untyped-def]
     """``y1 += X x2``."""
     M, S = y1.shape
-    q = x2.shape[0]
-    for i in range(M):
-        here = level_columns(starts, columns, i)
-        for a in range(S):
-            x = level_row(X, starts, S, q, i, a)
-            if starts.shape[0] == 0:
-                y1[i, a] += dot(x, x2)
-            else:
-                s = x.dtype.type(0.0)
-                for k in range(here.shape[0]):
-                    s += x[k] * x2[here[k]]
+    q, N = x2.shape[0], columns.shape[0]
+    if starts.shape[0] == 0:
+        rows = X.reshape(M * S, q)
+        for i in range(M):
+            for a in range(S):
+                s = x2.dtype.type(0.0)
+                for k in range(q):
+                    s += rows[i * S + a, k] * x2[k]
                 y1[i, a] += s
+        return
+    for i in range(M):
+        for a in range(S):
+            s = x2.dtype.type(0.0)
+            for k in range(starts[i], starts[i + 1]):
+                s += X[a * N + k] * x2[columns[k]]
+            y1[i, a] += s
 
 
 @njit(fastmath=FAST)
 def transposed_times(X, starts, columns, x1, y2):  # type: ignore[no-untyped-def]
     """``y2 += Xᵀx1``."""
     M, S = x1.shape
-    q = y2.shape[0]
-    for i in range(M):
-        here = level_columns(starts, columns, i)
-        for a in range(S):
-            x, c = level_row(X, starts, S, q, i, a), x1[i, a]
-            if starts.shape[0] == 0:
+    q, N = y2.shape[0], columns.shape[0]
+    if starts.shape[0] == 0:
+        rows = X.reshape(M * S, q)
+        for i in range(M):
+            for a in range(S):
+                c = x1[i, a]
                 for k in range(q):
-                    y2[k] += c * x[k]
-            else:
-                for k in range(here.shape[0]):
-                    y2[here[k]] += c * x[k]
+                    y2[k] += c * rows[i * S + a, k]
+        return
+    for i in range(M):
+        for a in range(S):
+            c = x1[i, a]
+            for k in range(starts[i], starts[i + 1]):
+                y2[columns[k]] += c * X[a * N + k]
 
 
 @njit(fastmath=FAST)
-def _left(R, X, starts, q, i, T):  # type: ignore[no-untyped-def]
-    """Write ``T = R X`` of one level."""
-    S = R.shape[0]
+def _left(R, X, starts, T):  # type: ignore[no-untyped-def]
+    """Write ``T = R X``: ``(M S, q)`` if ``X`` is dense, ``(S, N)`` if it is sparse."""
+    M, S = R.shape[:2]
+    if starts.shape[0] == 0:
+        q = T.shape[1]
+        rows = X.reshape(M * S, q)
+        for i in range(M):
+            for a in range(S):
+                for k in range(q):
+                    T[i * S + a, k] = R[i, a, 0] * rows[i * S, k]
+                for b in range(1, S):
+                    c = R[i, a, b]
+                    for k in range(q):
+                        T[i * S + a, k] += c * rows[i * S + b, k]
+        return
+    N = T.shape[1]
     T[:] = 0.0
-    for b in range(S):
-        x = level_row(X, starts, S, q, i, b)
+    for i in range(M):
         for a in range(S):
-            t, c = T[a], R[a, b]
-            for k in range(x.shape[0]):
-                t[k] += c * x[k]
+            for b in range(S):
+                c = R[i, a, b]
+                for k in range(starts[i], starts[i + 1]):
+                    T[a, k] += c * X[b * N + k]
 
 
 @njit
@@ -122,13 +142,11 @@ def complement(R, X, starts, columns, B):  # type: ignore[no-untyped-def]
     q = B.shape[0]
     if starts.shape[0] == 0:
         T = np.empty((M * S, q), dtype=B.dtype)
-        for i in range(M):
-            _left(R[i], X, starts, q, i, T[i * S : (i + 1) * S])
+        _left(R, X, starts, T)
         subtract_gram(B, T)
     else:
         T = np.empty((S, columns.shape[0]), dtype=B.dtype)
-        for i in range(M):
-            _left(R[i], X, starts, q, i, T[:, starts[i] : starts[i + 1]])
+        _left(R, X, starts, T)
         first, entries, levels = _by_column(starts, columns, q)
         for c in range(q):
             row = B[c]

@@ -112,7 +112,7 @@ def block_solve(  # type: ignore[no-untyped-def]
     half = 0.0
     for i in range(M):
         half += inverse_cholesky(F11[i], L, J[i])
-    U22[:] = F22
+    U22.reshape(-1)[:] = F22.reshape(-1)
     complement(J, F12, starts, columns, U22)
     half += dense.factorize(U22)
     _solve(F12, starts, columns, J, U22, h1, h2, u1, u2)

@@ -116,10 +116,13 @@ def _trailing_covariance(scale2, span2, C22):  # type: ignore[no-untyped-def]
     block, row = np.empty((scale2.shape[1], q), dtype=C22.dtype), np.empty(q, dtype=C22.dtype)
     for j in range(q):
         start, width = span2[j, 0], span2[j, 1]
-        if start == j:
-            block[:width] = C22[start : start + width]
-        row[:] = 0.0
-        for k in range(width):
+        if start == j:  # the rows that this block of Λ2 mixes
+            for k in range(width):
+                for i in range(q):
+                    block[k, i] = C22[j + k, i]
+        for i in range(q):
+            row[i] = scale2[j, 0] * block[0, i]
+        for k in range(1, width):
             c = scale2[j, k]
             for i in range(q):
                 row[i] += c * block[k, i]
@@ -151,7 +154,7 @@ def log_evidence(  # type: ignore[no-untyped-def]
         multiply(L, C, N[i])
         multiply(J[i], L.T, R[i])
     R *= np.sqrt(weight)
-    B[:] = A22
+    B.reshape(-1)[:] = A22.reshape(-1)
     complement(R, A12, starts, columns, B)
     _trailing_precision(weight, scale2, span2, p2, B, U22)
     half += dense.factorize(U22)
