@@ -28,12 +28,13 @@ with_module = pytest.mark.parametrize("module", [NAME, *MODULES])
 
 MAY_IMPORT = {
     "errors": set(),
-    "structure": set(),
+    "pattern": set(),
+    "structure": {"pattern"},
     "values": set(),
-    "ops": {"ops"},
+    "ops": {"ops", "pattern"},
     "dispatch": {"dispatch", "ops"},
-    "analysis": {"analysis", "errors", "structure", "values"},
-    "algebra": {"algebra", "ops", "structure", "values"},
+    "analysis": {"analysis", "errors", "pattern", "structure", "values"},
+    "algebra": {"algebra", "ops", "pattern", "structure", "values"},
     "model": {"model", "algebra", "analysis", "errors", "structure"},
     "explain": {"algebra", "analysis", "errors", "model", "structure"},
     "": {"errors", "explain", "model"},

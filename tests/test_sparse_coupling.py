@@ -17,7 +17,7 @@ from scipy.sparse.linalg import splu
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.analysis import ordering
 from pymc_marginal_lmm.pattern import Pattern
-from tests.helpers import dense_reference, joint_covariance, random_point
+from tests.helpers import dense_reference, joint_covariance, random_point, unfolded
 from tests.models import by_name
 from tests.test_nested import structure_of
 
@@ -62,7 +62,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_against_dense_reference(name: str) -> None:
     canonical = by_name(name)
     plain = canonical.build()
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     assert structure_of(marginal).blocks.coupling is not None
     point = random_point(marginal, 1)
     reference = dense_reference(plain, canonical.effects, point)
@@ -84,10 +84,10 @@ def test_gradient_is_that_of_a_dense_coupling(
     build: Callable[[], pm.Model], request: pytest.FixtureRequest
 ) -> None:
     """Also where the design depends on parameters, through the entries of the pattern alone."""
-    dense = mlmm.marginalize(build())
+    dense = unfolded(build())
     assert structure_of(dense).blocks.coupling is None
     request.getfixturevalue("everywhere")
-    scattered = mlmm.marginalize(build())
+    scattered = unfolded(build())
     assert structure_of(scattered).blocks.coupling is not None
     point = random_point(dense, 2)
     expected = dense.compile_dlogp(mode="FAST_COMPILE")(point)
@@ -100,7 +100,7 @@ def test_gradient_is_that_of_a_dense_coupling(
 def test_conditional_density_and_its_gradient() -> None:
     """``log p(y, v) = log p(y) + log p(v | y)``, where the first knows nothing of patterns."""
     plain = by_name("crossed_different_widths").build()
-    marginal = mlmm.marginalize(plain)
+    marginal = unfolded(plain)
     full = mlmm.conditional(marginal)
     point = random_point(plain, 3)
     both = full.compile_logp(mode="FAST_COMPILE")(point)
@@ -139,7 +139,7 @@ def test_a_large_coupling_is_never_dense() -> None:
     assert explanation.operations < 2 * 2 * Q**3 < 4 * M * Q**2
     assert explanation.memory < 8 * M * Q
     tracemalloc.start()
-    marginal = mlmm.marginalize(model)
+    marginal = unfolded(model)
     logp = marginal.compile_fn(marginal.logp(), mode="FAST_COMPILE")
     point = marginal.initial_point()
     value = float(logp(point))

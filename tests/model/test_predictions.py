@@ -63,7 +63,7 @@ def enlarge(model: pm.Model, levels: str) -> pm.Model:
     with model:
         pm.set_data({"g": G, "x": X}, coords={"row": range(n)})
         model.set_dim("level", len(levels), coord_values=list(levels))
-    return mlmm.marginalize(model)
+    return unfolded(model)
 
 
 def test_known_groups() -> None:
