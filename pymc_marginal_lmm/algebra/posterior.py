@@ -99,13 +99,13 @@ def _precision(
     A, dense = data.A, data.A.dense
     if trailing:
         once = _right(trailing, own_scales, dense)
-        dense = pt.diag(as_float(trailing_precision(model)))
+        dense = as_float(np.diag(trailing_precision(model)))
         dense += data.w * _right(trailing, own_scales, once.T)
     own, right = [], []
     for i, k in enumerate(model.blocks.chain):
         scale = scales[k]
         p = prior_precision(model, model.factors[k])
-        own.append(pt.diag(as_float(p)) + data.w * pt.matmul(scale.mT, pt.matmul(A.own[i], scale)))
+        own.append(as_float(np.diag(p)) + data.w * pt.matmul(scale.mT, pt.matmul(A.own[i], scale)))
         parts = []
         for j, levels, columns in cliques.above(i):
             above = scales[model.blocks.chain[j]]

@@ -69,6 +69,9 @@ def over_draws(
     ]
     drawn = {new: _several(old, count) for old, new in noise.items()}
     many = graph_replace(many, drawn, strict=False)
+    # Shapes may still refer to the parameters of one draw; any will do.
+    one = {parameter: values[0] for parameter, values in several.items()}
+    many = graph_replace(many, one, strict=False)
     return [*several.values(), count], many
 
 
