@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytensor.scalar as ps
 from pymc.distributions.multivariate import _LKJCholeskyCovRV
 from pymc.distributions.transforms import _default_transform
@@ -27,14 +28,17 @@ from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.shape import SpecifyShape
 
 from pymc_marginal_lmm.analysis.priors import integrates_to_one
+from pymc_marginal_lmm.analysis.resolution import resolution
 from pymc_marginal_lmm.analysis.selection import value_inputs
 from pymc_marginal_lmm.model.folded import (
     PRIORS,
+    Fold,
     FoldedCholesky,
     FoldedLKJCholeskyCovRV,
     FoldedScale,
 )
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV, inline
+from pymc_marginal_lmm.model.restore import observed_responses
 
 __all__ = ["fold_scales", "unfold_scales"]
 
@@ -52,7 +56,7 @@ def fold_scales(fgraph: FunctionGraph) -> list[str]:
         if not isinstance(node.op, ModelFreeRV):
             continue
         variable, rv = node.outputs[0], node.inputs[0]
-        transform = _transform_for(rv)
+        transform = _transform_for(fgraph, variable)
         # A transform of the user's own may stand for more: an order, a bound.
         if transform is None or not integrates_to_one(rv, node.op.transform):
             continue
@@ -77,6 +81,8 @@ def _transform(fgraph: FunctionGraph, node: Apply, transform: Transform) -> None
     if isinstance(rv.owner.op, _LKJCholeskyCovRV):
         folds = isinstance(transform, FoldedCholesky)
         rv = _as(FoldedLKJCholeskyCovRV if folds else _LKJCholeskyCovRV, rv)
+        if isinstance(transform, FoldedCholesky):
+            rv.owner.op.fold = transform.fold
     value = transform.forward(rv, *rv.owner.inputs).type()
     value.name = f"{node.op.name}_{transform.name}__"
     new = model_free_rv(rv, value, transform, node.op.name, *node.op.dims)
@@ -91,14 +97,33 @@ def _as(op_type: type[_LKJCholeskyCovRV], rv: Variable) -> Variable:
     return new.outputs[node.outputs.index(rv)]
 
 
-def _transform_for(rv: Variable) -> Transform | None:
-    if (linear := PRIORS.get(type(rv.owner.op))) is not None:
-        return FoldedScale(linear)
+def _transform_for(fgraph: FunctionGraph, variable: Variable) -> Transform | None:
+    rv = variable.owner.inputs[0]
+    if isinstance(rv.owner.op, PRIORS):
+        return FoldedScale(Fold(type(rv.owner.op), _resolution(fgraph, variable)))
     if isinstance(rv.owner.op, _LKJCholeskyCovRV) and rv.type.ndim == 1:
         n, _, sd_dist = rv.owner.op.dist_params(rv.owner)
-        if isinstance(n, Constant) and type(sd_dist.owner.op) in PRIORS:
-            return FoldedCholesky(int(n.data))
+        if isinstance(n, Constant) and isinstance(sd_dist.owner.op, PRIORS):
+            size = int(n.data)
+            fold = Fold(type(sd_dist.owner.op), _resolution(fgraph, variable, size))
+            return FoldedCholesky(size, fold)
     return None
+
+
+def _resolution(fgraph: FunctionGraph, variable: Variable, width: int = 1) -> np.ndarray | None:
+    """Return ``s`` from the data of the effects that a variable scales, the smallest."""
+    found = []
+    for node in (client for client, _ in fgraph.clients[variable] if _is_marginal(client)):
+        reached = {(field, i) for _, i, field, _ in _slots_of(node, variable)}
+        effects = {i for field, i in reached if field == "scale"}
+        factors = {i for field, i in reached if field == "loadings.entries"}
+        ys = [response.owner.inputs[1] for response in observed_responses(fgraph, node)]
+        found.append(resolution(node.op.structure, ys, effects, factors, width))
+    known = [s for s in found if s is not None]
+    if not known:
+        return None
+    smallest = np.min(known, axis=0)
+    return smallest if width > 1 else smallest[0]
 
 
 def _only_scales(fgraph: FunctionGraph, variable: Variable) -> bool:
@@ -129,16 +154,25 @@ def _below(fgraph: FunctionGraph, client: Apply) -> Iterator[Apply]:
             yield from _below(fgraph, further)
 
 
-def _enters_scales(node: Apply, variable: Variable) -> bool:
-    op = node.op
+def _inner(node: Apply, variable: Variable) -> list[Variable]:
     places = [i for i, inp in enumerate(node.inputs) if inp is variable]
-    inner = [op.inner_inputs[i] for i in places]
+    return [node.op.inner_inputs[i] for i in places]
+
+
+def _slots_of(node: Apply, variable: Variable) -> Iterator[tuple[str, int, str, Variable]]:
+    """Yield where a variable enters a marginal density: part, number, field, expression."""
+    op, inner = node.op, set(_inner(node, variable))
     symbols = op.split(op.inner_outputs)["symbols"]
+    for slot, symbol in zip(op.structure.slots(), symbols, strict=True):
+        if inner & set(ancestors([symbol])):
+            yield *slot, symbol
+
+
+def _enters_scales(node: Apply, variable: Variable) -> bool:
+    op, inner = node.op, _inner(node, variable)
     is_vector = variable.type.ndim > 0
     is_factor = isinstance(variable.owner.inputs[0].owner.op, _LKJCholeskyCovRV)
-    for (part, i, field), symbol in zip(op.structure.slots(), symbols, strict=True):
-        if not set(inner) & set(ancestors([symbol])):
-            continue
+    for part, i, field, symbol in _slots_of(node, variable):
         if part == "effects" and field == "scale":
             even = is_factor or not (op.structure.effects[i].correlated and is_vector)
         elif field == "loadings.entries":

@@ -1,11 +1,13 @@
-"""Value scales on which a scale may have any sign: ``x`` with ``τ = |s sinh x|``.
+"""Value scales on which a scale ``τ`` may have any sign: ``s sinh x = p sinh(τ/p)``.
 
-The prior's density is extended evenly to both signs, ``½ p_τ(τ) s cosh x``: smooth for priors that
-are flat at 0, and the sampler passes through. Below ``s`` the value scale is linear, above it
-logarithmic: the densities of scales of few levels have heavy tails, unless their priors cut them.
+The prior's density is extended evenly to both signs, ``½ p(|τ|) dτ/dx``: smooth for priors that
+are flat at 0, and the sampler passes through. The scale is linear below ``s``, where data hardly
+know of the effects (:mod:`~pymc_marginal_lmm.analysis.resolution`), and logarithmic above, as
+suits a density of scales. It is linear again above ``p``, the scale of a prior with a light tail,
+which on a logarithmic scale would be a wall; under a heavy tail, ``p = ∞``, ``τ = s sinh x``.
 
 For ``LKJCholeskyCov`` the correlations must change their signs with the scales, or there would be
-a kink at 0: with ``t_i = s_i sinh x_i`` and ``Σ_ij = t_i t_j R_ij`` the density is smooth in ``x``.
+a kink at 0: with signed scales ``t_i`` and ``Σ_ij = t_i t_j R_ij`` the density is smooth in ``x``.
 Row ``i`` of the Cholesky factor is ``t_i ℓ_i``, columns times ``sign(t_j)``, so that the diagonal
 stays positive; ``ℓ_i`` on the half sphere comes from partial correlations ``tanh z_ij``, which are
 independent under the prior (Lewandowski, Kurowicka and Joe 2009)::
@@ -33,43 +35,86 @@ from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable, equal_computations
 from pytensor.tensor.random.basic import ExponentialRV, HalfNormalRV
 
-__all__ = ["PRIORS", "FoldedCholesky", "FoldedLKJCholeskyCovRV", "FoldedScale"]
+__all__ = ["PRIORS", "Fold", "FoldedCholesky", "FoldedLKJCholeskyCovRV", "FoldedScale"]
 
-PRIORS = {HalfNormalRV: 3.0, ExponentialRV: 3.0, HalfCauchyRV: 0.3, HalfStudentTRV: 0.3}
-"""Priors of scales that are highest at 0, and ``s`` in multiples of their last parameter.
+PRIORS = (HalfNormalRV, ExponentialRV, HalfCauchyRV, HalfStudentTRV)
+"""Priors of scales that are highest at 0; the last parameter is the scale's own."""
 
-Linear wherever a light tail leaves any density: on a logarithmic scale it is a wall, into which
-samplers run. Under a heavy tail it is what keeps them from long ways.
-"""
+HEAVY_TAILED = (HalfCauchyRV, HalfStudentTRV)
 
 
-class FoldedScale(Transform):
-    """``τ = |s sinh x|``, both signs with half the density.
+FAR = 20.0
+
+
+class Fold:
+    """``τ(x)`` of the module, for scales with one prior.
 
     Parameters
     ----------
-    linear : float
-        ``s`` in multiples of the last parameter of the variable's prior.
+    unit : float or array, optional
+        ``s``; by default the scale of the prior.
+    prior : type
+        Of the random variable, one of :data:`PRIORS`.
+    """
+
+    def __init__(self, prior: type, unit: np.ndarray | None = None) -> None:
+        self.prior = prior
+        self.unit = unit
+
+    def s(self, scale: Variable, dtype: str) -> Variable:
+        """Return ``s`` given the scale of the prior."""
+        return pt.cast(scale if self.unit is None else pt.constant(self.unit), dtype)
+
+    def forward(self, tau: Variable, scale: Variable) -> Variable:
+        """Return ``x > 0``."""
+        s, p = self.s(scale, tau.dtype), pt.cast(scale, tau.dtype)
+        if issubclass(self.prior, HEAVY_TAILED):
+            return pt.arcsinh(tau / s)
+        # For those that say where to start: far out sinh(τ/p) overflows, and x = τ/p + log(p/s).
+        near = pt.arcsinh(p * pt.sinh(pt.minimum(tau / p, FAR)) / s)
+        return near + pt.maximum(tau / p - FAR, 0)
+
+    def signed(self, x: Variable, scale: Variable) -> Variable:
+        """Return ``τ`` with the sign of ``x``."""
+        s, p = self.s(scale, x.dtype), pt.cast(scale, x.dtype)
+        t = s * pt.sinh(x)
+        return t if issubclass(self.prior, HEAVY_TAILED) else p * pt.arcsinh(t / p)
+
+    def log_half_slope(self, x: Variable, scale: Variable) -> Variable:
+        """Return ``log ½ |dτ/dx|`` without the factor ``cosh x``, i.e. without ``−log sech x``."""
+        s, p = self.s(scale, x.dtype), pt.cast(scale, x.dtype)
+        value = pt.log(0.5 * s)
+        if issubclass(self.prior, HEAVY_TAILED):
+            return value
+        return value - 0.5 * pt.log1p((s * pt.sinh(x) / p) ** 2)
+
+
+class FoldedScale(Transform):
+    """Signed value of a scale, both signs with half the density.
+
+    Parameters
+    ----------
+    fold : Fold
     """
 
     name = "fold"
     ndim_supp = 0
 
-    def __init__(self, linear: float) -> None:
-        self.linear = linear
+    def __init__(self, fold: Fold) -> None:
+        self.fold = fold
 
     def forward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return one of the two: the positive one."""
-        value = pt.as_tensor_variable(value)
-        return pt.arcsinh(value / _unit(self.linear, inputs[-1], value))
+        return self.fold.forward(pt.as_tensor_variable(value), inputs[-1])
 
     def backward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return ``τ``."""
-        return _unit(self.linear, inputs[-1], value) * pt.abs(pt.sinh(value))
+        return pt.abs(self.fold.signed(pt.as_tensor_variable(value), inputs[-1]))
 
     def log_jac_det(self, value: Variable, *inputs: Variable) -> Variable:
-        """Return ``log ½ s cosh x``."""
-        return pt.log(_unit(0.5 * self.linear, inputs[-1], value)) - _log_sech(value)
+        """Return ``log ½ |dτ/dx|``."""
+        value = pt.as_tensor_variable(value)
+        return self.fold.log_half_slope(value, inputs[-1]) - _log_sech(value)
 
 
 class FoldedCholesky(Transform):
@@ -81,13 +126,16 @@ class FoldedCholesky(Transform):
     ----------
     n : int
         Rows of the factor.
+    fold : Fold
+        Of the scales, one for each row.
     """
 
     name = "fold-cholesky"
     ndim_supp = 1
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, fold: Fold) -> None:
         self.n = n
+        self.fold = fold
         self.rows, self.columns = np.tril_indices(n)
         self.is_scale = self.rows == self.columns
         self.diagonal = np.flatnonzero(self.is_scale)
@@ -95,13 +143,12 @@ class FoldedCholesky(Transform):
     def forward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return ``z`` and the scale, positive, of each row."""
         value = pt.as_tensor_variable(value)
-        units = pt.broadcast_to(self.units(value, *inputs), (self.n,))
+        rows = [value[end - i : end + 1] for i, end in enumerate(self.diagonal)]
+        remaining = [pt.sqrt(pt.cumsum(row[::-1] ** 2))[::-1] for row in rows]  # |(r_j, …, r_i)|
+        x = self.fold.forward(pt.stack([norms[0] for norms in remaining]), _scale(inputs))
         parts = []
-        for i, end in enumerate(self.diagonal):
-            row = value[end - i : end + 1]
-            remaining = pt.sqrt(pt.cumsum(row[::-1] ** 2))[::-1]  # |(r_j, …, r_i)|
-            parts += [pt.arctanh(row[:-1] / remaining[:-1])]
-            parts += [pt.arcsinh(remaining[:1] / units[i])]
+        for i, (row, norms) in enumerate(zip(rows, remaining, strict=True)):
+            parts += [pt.arctanh(row[:-1] / norms[:-1]), x[i : i + 1]]
         return pt.cast(pt.concatenate(parts), value.dtype)
 
     def backward(self, value: Variable, *inputs: Variable) -> Variable:
@@ -119,15 +166,13 @@ class FoldedCholesky(Transform):
         signs = pt.switch(pt.lt(scales, 0), -1, 1)
         return pt.cast(scales[self.rows] * signs[self.columns] * unit, value.dtype)
 
-    def units(self, value: Variable, *inputs: Variable) -> Variable:
-        """Return ``s``, one for each row or one for all."""
-        *_, sd_dist = inputs
-        node = sd_dist.owner
-        return _unit(PRIORS[type(node.op)], node.inputs[-1], value)
-
     def signed_scales(self, value: Variable, *inputs: Variable) -> Variable:
-        """Return ``t``, one for each row."""
-        return self.units(value, *inputs) * pt.sinh(value[self.diagonal])
+        """Return ``τ`` with the signs of ``x``, one for each row."""
+        return self.fold.signed(value[self.diagonal], _scale(inputs))
+
+    def log_half_slopes(self, value: Variable, *inputs: Variable) -> Variable:
+        """Return :meth:`Fold.log_half_slope` of each row."""
+        return self.fold.log_half_slope(value[self.diagonal], _scale(inputs))
 
     def log_jac_det(self, value: Variable, *inputs: Variable) -> Variable:
         """Return the log Jacobian of the factor, and ``log ½`` for each sign."""
@@ -136,14 +181,15 @@ class FoldedCholesky(Transform):
         # Never infinite: the density of the factor is infinite where this is zero.
         logs = pt.log(pt.maximum(scales, float(np.finfo(value.dtype).tiny)))
         logs = np.arange(self.n, dtype=value.dtype) * logs
-        logs += pt.log(0.5 * self.units(value, *inputs))
+        logs += self.log_half_slopes(value, *inputs)
         powers = np.where(self.is_scale, -1, self.rows - self.columns).astype(value.dtype)
         return logs.sum() + (powers * _log_sech(value)).sum()
 
 
-def _unit(linear: float, parameter: Variable, value: Variable) -> Variable:
-    """Return ``s``, in the precision of a value: parameters are in any."""
-    return pt.cast(linear * parameter, value.dtype)
+def _scale(inputs: Sequence[Variable]) -> Variable:
+    """Return the scale of the prior of an ``LKJCholeskyCov``'s scales."""
+    *_, sd_dist = inputs
+    return sd_dist.owner.inputs[-1]
 
 
 def _log_sech(z: Variable) -> Variable:
@@ -156,6 +202,8 @@ class FoldedLKJCholeskyCovRV(_LKJCholeskyCovRV):
     There it is simpler, and nothing cancels where a scale is 0.
     """
 
+    fold: Fold
+
 
 @_logprob.register(FoldedLKJCholeskyCovRV)
 def _folded_logprob(
@@ -163,7 +211,7 @@ def _folded_logprob(
 ) -> Variable:
     (factor,) = values
     _, n, eta, sd_dist = inputs
-    transform = FoldedCholesky(int(n.data))
+    transform = FoldedCholesky(int(n.data), op.fold)
     value = _value_of(factor, transform, inputs)
     if value is None:
         return _logprob.dispatch(_LKJCholeskyCovRV)(op, values, *inputs, **kwargs)
@@ -171,7 +219,7 @@ def _folded_logprob(
     powers = pt.switch(transform.is_scale, -1, 2 * beta)
     norms = pt.gammaln(beta + 0.5) - pt.gammaln(beta) - 0.5 * math.log(math.pi)
     scales = transform.signed_scales(value, *inputs)
-    log_p = pm.logp(sd_dist, pt.abs(scales)) + pt.log(0.5 * transform.units(value, *inputs))
+    log_p = pm.logp(sd_dist, pt.abs(scales)) + transform.log_half_slopes(value, *inputs)
     total = log_p.sum() + (powers * _log_sech(value)).sum()
     total += pt.switch(transform.is_scale, 0, norms).sum()
     # PyMC adds it again, and the two cancel.

@@ -16,7 +16,7 @@ from scipy.special import gammaln
 from scipy.stats import halfnorm, kstest
 
 import pymc_marginal_lmm as mlmm
-from pymc_marginal_lmm.model.folded import PRIORS, FoldedCholesky, FoldedScale
+from pymc_marginal_lmm.model.folded import Fold, FoldedCholesky, FoldedScale
 from tests.models import Rows
 
 FAST = "FAST_COMPILE"
@@ -31,10 +31,10 @@ data = Rows(n=60)
 g = data.index(8)
 
 
-def scale_alone(prior: Callable[[], pt.TensorVariable]) -> pm.Model:
+def scale_alone(prior: Callable[[], pt.TensorVariable], unit: float | None = 0.3) -> pm.Model:
     with pm.Model() as model:
         rv = prior()
-        fold = FoldedScale(PRIORS[type(rv.owner.op)])
+        fold = FoldedScale(Fold(type(rv.owner.op), unit))
         model.register_rv(rv, "tau", default_transform=fold)
     return model
 
@@ -156,10 +156,16 @@ def test_density_at_the_edges(mode: str) -> None:
     log_p = log_prior(model, "chol", mode=mode)
     sd, eta = np.array([0.5, 2.0]), 1.5
 
+    unit = model.rvs_to_transforms[model["chol"]].fold.unit
+    y = model.rvs_to_values[model["y"]].data
+    assert_allclose(unit, y.std() / np.sqrt(60 / 8) * np.ones(2))
+
     def expected(x1: float, z: float, x2: float) -> float:
-        scales = 3 * sd * np.abs(np.sinh([x1, x2]))
+        t = unit * np.sinh([x1, x2])
+        scales = sd * np.abs(np.arcsinh(t / sd))
         log_sech = np.log(2) - abs(z) - np.log1p(np.exp(-2 * abs(z)))
-        terms = halfnorm.logpdf(scales, scale=sd) + np.log(1.5 * sd * np.cosh([x1, x2]))
+        slopes = 0.5 * unit * np.cosh([x1, x2]) / np.sqrt(1 + (t / sd) ** 2)
+        terms = halfnorm.logpdf(scales, scale=sd) + np.log(slopes)
         norm = gammaln(eta + 0.5) - gammaln(eta) - 0.5 * np.log(np.pi)
         return float(terms.sum() + 2 * eta * log_sech + norm)
 
