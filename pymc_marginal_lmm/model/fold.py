@@ -79,10 +79,11 @@ def unfold_scales(fgraph: FunctionGraph) -> None:
 def _transform(fgraph: FunctionGraph, node: Apply, transform: Transform) -> None:
     rv = node.inputs[0]
     if isinstance(rv.owner.op, _LKJCholeskyCovRV):
-        folds = isinstance(transform, FoldedCholesky)
-        rv = _as(FoldedLKJCholeskyCovRV if folds else _LKJCholeskyCovRV, rv)
         if isinstance(transform, FoldedCholesky):
+            rv = _as(FoldedLKJCholeskyCovRV, rv)
             rv.owner.op.fold = transform.fold
+        else:
+            rv = _as(_LKJCholeskyCovRV, rv)
     value = transform.forward(rv, *rv.owner.inputs).type()
     value.name = f"{node.op.name}_{transform.name}__"
     new = model_free_rv(rv, value, transform, node.op.name, *node.op.dims)

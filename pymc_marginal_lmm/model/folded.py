@@ -41,9 +41,10 @@ PRIORS = (HalfNormalRV, ExponentialRV, HalfCauchyRV, HalfStudentTRV)
 """Priors of scales that are highest at 0; the last parameter is the scale's own."""
 
 HEAVY_TAILED = (HalfCauchyRV, HalfStudentTRV)
-
+"""Those with ``p = ∞``."""
 
 FAR = 20.0
+"""From here on ``sinh x`` is ``eˣ/2`` to the last digit."""
 
 
 class Fold:
@@ -51,10 +52,10 @@ class Fold:
 
     Parameters
     ----------
+    prior : type
+        Of the random variable's Op, one of :data:`PRIORS`.
     unit : float or array, optional
         ``s``; by default the scale of the prior.
-    prior : type
-        Of the random variable, one of :data:`PRIORS`.
     """
 
     def __init__(self, prior: type, unit: np.ndarray | None = None) -> None:

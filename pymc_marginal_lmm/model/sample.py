@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pymc as pm
+from pymc.initial_point import convert_str_to_rv_dict
 from pymc.model.core import Model, modelcontext
 from xarray import Dataset, DataTree
 
@@ -91,7 +92,7 @@ def sample(
     log_likelihood = idata_kwargs.pop("log_likelihood", False)
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
     if "initvals" in kwargs:
-        kwargs["initvals"] = _initial_values_in(marginal, kwargs["initvals"])
+        kwargs["initvals"] = _initial_values_in(marginal, plain, kwargs["initvals"])
 
     if marginal.free_RVs or not marginal_ops(marginal):
         idata = pm.sample(
@@ -167,18 +168,28 @@ def _marginal(model: Model, rvs: Names | None, fold: bool) -> Model:
     return marginal or model
 
 
-def _initial_values_in(model: Model, initvals: Any) -> Any:
-    """Drop initial values of variables that a model does not have."""
-    if isinstance(initvals, Mapping):
-        known = {name for rv in model.free_RVs for name in (rv.name, model.rvs_to_values[rv].name)}
-        return {
-            key: value
-            for key, value in initvals.items()
-            if (key if isinstance(key, str) else key.name) in known
-        }
+def _initial_values_in(model: Model, plain: Model, initvals: Any) -> Any:
+    """Drop initial values of variables that a model does not have.
+
+    What is given on a value scale of the plain model's that is another one here (``tau_log__`` of
+    a folded ``tau``) is taken back from there.
+    """
     if isinstance(initvals, Sequence):
-        return [_initial_values_in(model, each) for each in initvals]
-    return initvals
+        return [_initial_values_in(model, plain, each) for each in initvals]
+    if not isinstance(initvals, Mapping):
+        return initvals
+    named = {key if isinstance(key, str) else key.name: value for key, value in initvals.items()}
+    names = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
+    known = {*names, *names.values()}
+    elsewhere = {
+        value.name: named[value.name]
+        for rv, value in plain.rvs_to_values.items()
+        if value.name in named.keys() - known and rv.name in names
+    }
+    taken_back = convert_str_to_rv_dict(plain, elsewhere)
+    return {name: value for name, value in named.items() if name in known} | {
+        rv.name: value for rv, value in taken_back.items()
+    }
 
 
 def _recovery_seed(random_seed: Any) -> int | None:

@@ -20,6 +20,7 @@ from xarray import Dataset
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
+from pymc_marginal_lmm.model.sample import _initial_values_in
 from tests.models import Rows, lkj
 
 FAST = "FAST_COMPILE"
@@ -291,6 +292,23 @@ def test_sampling_gives_the_variables_of_the_plain_model() -> None:
     assert {*posterior.data_vars} == {v.name for v in plain.unobserved_RVs}
     assert posterior["u"].dims == ("chain", "draw", "g", "e")
     assert_proper(posterior)
+
+
+def test_initial_values_on_the_value_scale_of_the_plain_model() -> None:
+    plain = both()
+    marginal = mlmm.marginalize(plain)
+    given = {
+        "tau_log__": np.log(0.5),
+        "u": np.zeros(1),
+        "sigma_log__": -1.0,
+        "chol_fold-cholesky__": 0,
+    }
+    kept = _initial_values_in(marginal, plain, given)
+    assert {*kept} == {"tau", "sigma_log__", "chol_fold-cholesky__"}
+    start = pm.initial_point.make_initial_point_fn(
+        model=marginal, overrides={marginal["tau"]: kept["tau"]}, return_transformed=False
+    )(0)
+    assert_allclose(start["tau"], 0.5)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of find_MAP: another return type
