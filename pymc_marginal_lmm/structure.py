@@ -324,6 +324,14 @@ class MixedModel:
         """Return the block length of the variables of a share."""
         return self.effects[share.effects[0]].width
 
+    def columns(self, factor: GroupingFactor) -> Iterator[tuple[Share, slice]]:
+        """Yield the shares of a factor, and their places among the effects of a level."""
+        start = 0
+        for share in factor.shares:
+            size = share.blocks.shape[1] * self.width(share)
+            yield share, slice(start, start + size)
+            start += size
+
     def slots(self) -> list[tuple[str, int, str]]:
         """Return where each of :meth:`symbols` belongs: part, number, field."""
         return [(part, i, field) for part, i, field, value in self._values() if _is_symbol(value)]

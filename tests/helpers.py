@@ -10,6 +10,7 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from numpy.testing import assert_allclose
 from pymc.blocking import DictToArrayBijection
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
@@ -142,6 +143,24 @@ def joint_covariance(
     means, rows = _draw_map(marginal_model, point, None)
     B = np.concatenate(list(rows.values()))
     return means, B @ B.T
+
+
+def assert_same_posterior(
+    marginal: pm.Model,
+    plain: pm.Model,
+    effects: tuple[str, ...],
+    point: Point,
+    reference: DenseReference,
+) -> None:
+    """Compare means and covariance of all effects, whatever order the marginal model has."""
+    means, covariance = joint_covariance(marginal, point)
+    order: list[int] = []
+    sizes = [int(np.prod(plain.initial_point()[effect].shape)) for effect in effects]
+    for effect in means:
+        k = effects.index(effect)
+        order += list(np.arange(sizes[k]) + sum(sizes[:k]))
+        assert_allclose(means[effect], reference.mean[effect], rtol=1e-8, atol=1e-8)
+    assert_allclose(covariance, reference.covariance[np.ix_(order, order)], rtol=1e-7, atol=1e-9)
 
 
 def _draw_map(

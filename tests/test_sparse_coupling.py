@@ -17,7 +17,7 @@ from scipy.sparse.linalg import splu
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.analysis import ordering
 from pymc_marginal_lmm.pattern import Pattern
-from tests.helpers import dense_reference, joint_covariance, random_point, unfolded
+from tests.helpers import assert_same_posterior, dense_reference, random_point, unfolded
 from tests.models import by_name
 from tests.test_nested import structure_of
 
@@ -69,14 +69,7 @@ def test_against_dense_reference(name: str) -> None:
     for mode in ("FAST_COMPILE", "JAX"):
         value = marginal.compile_logp(mode=mode)(point)
         assert_allclose(value, reference.log_density, rtol=1e-10)
-    means, covariance = joint_covariance(marginal, point)
-    order = []
-    sizes = [int(np.prod(plain.initial_point()[effect].shape)) for effect in canonical.effects]
-    for effect in means:
-        k = canonical.effects.index(effect)
-        order += list(np.arange(sizes[k]) + sum(sizes[:k]))
-        assert_allclose(means[effect], reference.mean[effect], rtol=1e-8, atol=1e-8)
-    assert_allclose(covariance, reference.covariance[np.ix_(order, order)], rtol=1e-7, atol=1e-9)
+    assert_same_posterior(marginal, plain, canonical.effects, point, reference)
 
 
 @pytest.mark.parametrize("build", [by_name("crossed_correlated_slopes").build, matches])

@@ -26,11 +26,8 @@ __all__ = ["draw", "log_conditional"]
 def _shares(model: MixedModel) -> Iterator[tuple[int, Share, slice]]:
     """Yield the parts of each factor and their places among the factor's effects."""
     for i, factor in enumerate(model.factors):
-        start = 0
-        for share in factor.shares:
-            size = share.blocks.shape[1] * model.width(share)
-            yield i, share, slice(start, start + size)
-            start += size
+        for share, places in model.columns(factor):
+            yield i, share, places
 
 
 def _by_factor(model: MixedModel, blocks: Sequence[Variable]) -> list[Variable]:

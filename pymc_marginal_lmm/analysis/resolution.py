@@ -71,14 +71,12 @@ def _spread(model: MixedModel, ys: Sequence[Variable]) -> float | None:
 
 
 def _columns(model: MixedModel, factor: GroupingFactor, effects: Collection[int]) -> list[int]:
-    columns: list[int] = []
-    start = 0
-    for share in factor.shares:
-        size = share.blocks.shape[1] * model.width(share)
-        if not set(share.effects).isdisjoint(effects):
-            columns += range(start, start + size)
-        start += size
-    return columns
+    return [
+        column
+        for share, places in model.columns(factor)
+        if not set(share.effects).isdisjoint(effects)
+        for column in range(places.start, places.stop)
+    ]
 
 
 def _per_level(factor: GroupingFactor, column: int) -> float:

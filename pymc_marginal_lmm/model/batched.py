@@ -15,6 +15,8 @@ from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import toposort
 from pytensor.tensor.random.op import RandomVariable
 
+from pymc_marginal_lmm.model.marginal_rv import inline
+
 __all__ = ["inlined", "over_draws"]
 
 
@@ -22,7 +24,7 @@ def inlined(outputs: Sequence[Variable], kind: type[OpFromGraph]) -> list[Variab
     """Write nodes of one kind out as the graphs that they stand for."""
     while nodes := [node for node in toposort(outputs) if isinstance(node.op, kind)]:
         node = nodes[-1]
-        inner = node.op.fgraph.bind(list(node.inputs))
+        inner = inline(node.op, node.inputs)
         outputs = graph_replace(outputs, dict(zip(node.outputs, inner, strict=True)), strict=False)
     return list(outputs)
 

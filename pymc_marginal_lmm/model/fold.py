@@ -1,4 +1,4 @@
-"""Fold the scales of integrated effects: sample a signed ``x`` with ``τ = |x|``.
+"""Fold the scales of integrated effects: sample a signed value, with ``τ`` its size.
 
 With its effects integrated out, a scale ``τ`` enters the density through ``F = I + ΛᵀAΛ`` only,
 which is smooth and even in ``τ``: 0 is no boundary and no funnel any more. On PyMC's logarithmic

@@ -67,36 +67,25 @@ def _routines(A):  # type: ignore[no-untyped-def]
 
 
 # Rows of C are columns of Fortran: the upper triangle is the lower one there.
-@overload(_potrf)
-def _overload_potrf(A):  # type: ignore[no-untyped-def]
-    routine = _routines(A)[0]
+def _in_place(which: int):  # type: ignore[no-untyped-def]
+    """Overload a function of one triangle by one of :data:`ROUTINES`."""
 
-    def call(A):  # type: ignore[no-untyped-def]
-        lower, n, info = (
-            np.full(1, 76, np.uint8),
-            np.full(1, len(A), np.int32),
-            np.zeros(1, np.int32),
-        )
-        routine(lower.ctypes, n.ctypes, A.ctypes, n.ctypes, info.ctypes)
-        return info[0]
+    def typed(A):  # type: ignore[no-untyped-def]
+        routine = _routines(A)[which]
 
-    return call
+        def call(A):  # type: ignore[no-untyped-def]
+            lower, n = np.full(1, 76, np.uint8), np.full(1, len(A), np.int32)
+            info = np.zeros(1, np.int32)
+            routine(lower.ctypes, n.ctypes, A.ctypes, n.ctypes, info.ctypes)
+            return info[0]
+
+        return call
+
+    return typed
 
 
-@overload(_potri)
-def _overload_potri(A):  # type: ignore[no-untyped-def]
-    routine = _routines(A)[1]
-
-    def call(A):  # type: ignore[no-untyped-def]
-        lower, n, info = (
-            np.full(1, 76, np.uint8),
-            np.full(1, len(A), np.int32),
-            np.zeros(1, np.int32),
-        )
-        routine(lower.ctypes, n.ctypes, A.ctypes, n.ctypes, info.ctypes)
-        return info[0]
-
-    return call
+overload(_potrf)(_in_place(0))
+overload(_potri)(_in_place(1))
 
 
 @overload(_subtract_gram)
