@@ -36,8 +36,9 @@ factor) has the ``Z`` of centred code. See :mod:`pymc_marginal_lmm.analysis.load
 
 **Elimination.** The leading factor (:class:`~pymc_marginal_lmm.structure.BlockStructure`) makes
 ``F11`` block diagonal; everything else is the dense Schur complement
-(:mod:`pymc_marginal_lmm.ops.elimination`). Large factors that it is nested in are eliminated after
-it, one by one (:mod:`pymc_marginal_lmm.algebra.chain`).
+(:mod:`pymc_marginal_lmm.ops.elimination`). Of factors nested in each other, the density sweeps all
+but the last out of the crossproducts first (:mod:`pymc_marginal_lmm.algebra.reduction`); draws
+eliminate them in ``F`` (:mod:`pymc_marginal_lmm.algebra.chain`).
 
 **Sums over rows** are taken once where they can be (:mod:`pymc_marginal_lmm.algebra.data`).
 

@@ -10,6 +10,8 @@ its clique ``−TᵀT``, summed over the levels that have the same parents, and 
 block diagonal as it was: 100,000 students in 5,000 classes in 500 schools never meet a matrix
 larger than their blocks. What concerns factors still further up is carried along, level by level.
 The last factor of the chain and the dense block go to :class:`~pymc_marginal_lmm.ops.BlockSolve`.
+Draws come from here; the density, which needs no factor of ``F`` afterwards, from
+:mod:`pymc_marginal_lmm.algebra.reduction`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from pymc_marginal_lmm.ops.blocks import inverse_cholesky
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor
 
-__all__ = ["Cliques", "Elimination", "eliminate"]
+__all__ = ["Cliques", "Elimination", "eliminate", "sum_levels"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Cliques:
         """Return ``right · x`` of factor ``i``: ``(M, S)``."""
         if self.pattern is not None:
             products = (right * x2[pt.constant(self.pattern.columns)]).T
-            return _sum_levels(products, self.pattern.rows, self.pattern.n_rows)
+            return sum_levels(products, self.pattern.rows, self.pattern.n_rows)
         product = pt.tensordot(right[:, :, self.n_above(i) :], x2, axes=1)
         for j, levels, columns in self.above(i):
             product += (right[:, :, columns] * x[j][pt.constant(levels)][:, None, :]).sum(axis=-1)
@@ -147,7 +149,8 @@ class Elimination:
         return x
 
 
-def _sum_levels(rows: Variable, parents: np.ndarray, n_levels: int) -> Variable:
+def sum_levels(rows: Variable, parents: np.ndarray, n_levels: int) -> Variable:
+    """Sum rows ``(M, …)`` over the levels that have the same parent."""
     shape = (n_levels, *rows.type.shape[1:])
     return pt.zeros(shape, dtype=rows.type.dtype)[pt.constant(parents)].inc(rows)
 
@@ -183,8 +186,8 @@ def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) 
         if carried is not None:
             update, update_h = update + carried, update_h + carried_h
         n_levels = own[i + 1].type.shape[0]
-        update = _sum_levels(update, cliques.parents[i], n_levels)
-        update_h = _sum_levels(update_h, cliques.parents[i], n_levels)
+        update = sum_levels(update, cliques.parents[i], n_levels)
+        update_h = sum_levels(update_h, cliques.parents[i], n_levels)
         own[i + 1] = own[i + 1] - update[:, :S, :S]
         right[i + 1] = right[i + 1] - update[:, :S, S:]
         h[i + 1] = h[i + 1] - update_h[:, :S]

@@ -8,14 +8,14 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.dist_math import check_parameters
 from pytensor import config
-from pytensor.gradient import disconnected_grad
 from pytensor.graph.basic import Constant, Variable
 
 from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
-from pymc_marginal_lmm.algebra.posterior import concatenated, posterior
+from pymc_marginal_lmm.algebra.posterior import concatenated
+from pymc_marginal_lmm.algebra.reduction import sweep_chain
 from pymc_marginal_lmm.algebra.scales import (
     layout,
-    leading_scale,
+    packed_scale,
     prior_precision,
     trailing_precision,
     trailing_scale,
@@ -38,8 +38,7 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     ys : sequence of Variable
         Value of each response.
     """
-    nested = len(model.blocks.chain) > 1
-    data, evidence = (_nested_evidence if nested else _evidence)(model, ys)
+    data, evidence = _evidence(model, ys)
     n_flat = sum(effect.size for effect in model.effects if effect.flat)
     value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
     value = _checked(model, value)
@@ -51,53 +50,34 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
 
 
 def _evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTerms, Variable]:
-    """``−½ (Q + log|F|)`` with one leading factor: one Op."""
-    data = data_terms(model, ys)
-    leading, q = model.blocks.leading, sum(model.factors[i].size for i in model.blocks.trailing)
+    """``−½ (Q + log|F|)``: factors of the chain are swept out, the last one goes with the rest."""
+    data, blocks = data_terms(model, ys), model.blocks
+    rest, log_det = sweep_chain(model, data)
     empty = pt.zeros((0, 1), dtype=config.floatX)
-    A11, A12, c1, v1 = empty[:, :, None], pt.zeros((0, 1, q), dtype=config.floatX), empty, empty
-    p1 = np.zeros(1)
-    if leading is not None:
-        (A11,), (A12,), c1, v1 = data.A.own, data.A.right, data.c[leading], data.v0[leading]
-        p1 = prior_precision(model, model.factors[leading])
-    evidence = LogEvidence(layout(model), data.constant_design)(
+    q = sum(model.factors[i].size for i in blocks.trailing)
+    A11, A12, c1, v1 = empty[:, :, None], pt.zeros((0, 1, q), config.floatX), empty, empty
+    p1, scale1 = np.zeros(1), pt.zeros((1, 1, 1), dtype=config.floatX)
+    if blocks.chain:
+        last = blocks.chain[-1]
+        A11, A12, c1, v1 = rest.own, rest.right, rest.c1, data.v0[last]
+        p1 = prior_precision(model, model.factors[last])
+        scale1 = packed_scale(model, model.factors[last])
+    evidence = LogEvidence(layout(model), data.constant_design and len(blocks.chain) < 2)(
         data.w,
-        leading_scale(model),
+        scale1,
         trailing_scale(model),
-        data.s,
+        rest.s,
         c1,
-        concatenated(model, data.c),
+        rest.c2,
         A11,
         A12,
-        data.A.dense,
+        rest.dense,
         v1,
         concatenated(model, data.v0),
         as_float(p1),
         as_float(trailing_precision(model)),
     )[0]
-    return data, evidence
-
-
-def _nested_evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTerms, Variable]:
-    """``−½ (Q + log|F|)`` with a chain of nested factors.
-
-    ``Q = w (s − 2 δᵀc + δᵀAδ) + ûᵀP0û`` as in :mod:`pymc_marginal_lmm.ops.evidence`; its
-    derivative through ``û`` is zero, and not taken.
-    """
-    post = posterior(model, ys)
-    data, cliques = post.data, post.elimination.cliques
-    means = [disconnected_grad(mean) for mean in post.means]
-    penalty, products = pt.constant(0.0, dtype=config.floatX), data.s
-    delta = []
-    for factor, scale, u, v0, c in zip(
-        model.factors, post.scales, means, data.v0, data.c, strict=True
-    ):
-        penalty += (as_float(prior_precision(model, factor)) * u**2).sum()
-        delta.append((scale * u[:, None, :]).sum(axis=-1) - v0)
-        products -= 2 * (delta[-1] * c).sum()
-    near = [delta[i] for i in model.blocks.chain]
-    squares = products + cliques.quadratic(data.A, near, concatenated(model, delta))
-    return data, -0.5 * (data.w * squares + penalty + post.elimination.log_det)
+    return data, evidence - 0.5 * log_det
 
 
 def _checked(model: MixedModel, value: Variable) -> Variable:

@@ -25,8 +25,9 @@ from pymc_marginal_lmm.structure import (
 
 __all__ = [
     "effect_scale",
+    "factor_layout",
     "layout",
-    "leading_scale",
+    "packed_scale",
     "prior_precision",
     "scale_blocks",
     "trailing_precision",
@@ -69,7 +70,8 @@ def _mixes(factor: GroupingFactor) -> bool:
     return loadings is not None and bool((loadings.rows != loadings.columns).any())
 
 
-def _factor_layout(model: MixedModel, factor: GroupingFactor) -> FactorLayout:
+def factor_layout(model: MixedModel, factor: GroupingFactor) -> FactorLayout:
+    """Return where the packed rows of a block of ``Λ`` lie."""
     if _mixes(factor):
         S = factor.n_effects
         return FactorLayout(factor.n_levels, (0,) * S, (S,) * S)
@@ -82,17 +84,17 @@ def _factor_layout(model: MixedModel, factor: GroupingFactor) -> FactorLayout:
 
 
 def layout(model: MixedModel) -> Layout:
-    """Return where the packed rows of ``Λ`` lie, and where ``A12`` can be non-zero."""
-    leading, trailing = model.blocks.leading, model.blocks.trailing
+    """Return the layout of the evidence: the last factor of the chain, and the dense block."""
+    blocks = model.blocks
     return Layout(
-        None if leading is None else _factor_layout(model, model.factors[leading]),
-        tuple(_factor_layout(model, model.factors[i]) for i in trailing),
-        model.blocks.coupling,
+        factor_layout(model, model.factors[blocks.chain[-1]]) if blocks.chain else None,
+        tuple(factor_layout(model, model.factors[i]) for i in blocks.trailing),
+        blocks.coupling,
     )
 
 
 def _packed_width(model: MixedModel, factor: GroupingFactor) -> int:
-    return max(_factor_layout(model, factor).widths)
+    return max(factor_layout(model, factor).widths)
 
 
 def _prior_scale(model: MixedModel, factor: GroupingFactor, packed_width: int) -> Variable:
@@ -142,8 +144,8 @@ def _loading_matrix(factor: GroupingFactor, loadings: Loadings) -> Variable:
     return sum(padded[:, layer] for layer in layers)
 
 
-def _packed(model: MixedModel, factor: GroupingFactor) -> Variable:
-    """``Λ`` of one factor: its prior scale, and its loadings from the left."""
+def packed_scale(model: MixedModel, factor: GroupingFactor) -> Variable:
+    """``Λ`` of one factor, packed, ``(M or 1, S, W)``: its prior scale, loadings from the left."""
     loadings = factor.loadings
     if loadings is None:
         return _prior_scale(model, factor, _packed_width(model, factor))
@@ -151,18 +153,11 @@ def _packed(model: MixedModel, factor: GroupingFactor) -> Variable:
     if not _mixes(factor):
         prior = _prior_scale(model, factor, _packed_width(model, factor))
         return pt.diagonal(K, axis1=1, axis2=2)[:, :, None] * prior
-    plain = _factor_layout(model, replace(factor, loadings=None))
+    plain = factor_layout(model, replace(factor, loadings=None))
     prior = _prior_scale(model, factor, max(plain.widths))
     if plain.diagonal:
         return K * prior[:, None, :, 0]
     return pt.matmul(K, _unpacked(prior, plain))
-
-
-def leading_scale(model: MixedModel) -> Variable:
-    """``Λ1``, ``(M or 1, S, W)``."""
-    if model.blocks.leading is None:
-        return pt.zeros((1, 1, 1), dtype=config.floatX)
-    return _packed(model, model.factors[model.blocks.leading])
 
 
 def trailing_scale(model: MixedModel) -> Variable:
@@ -173,7 +168,7 @@ def trailing_scale(model: MixedModel) -> Variable:
     width = max(_packed_width(model, factor) for factor in factors)
     parts = []
     for factor in factors:
-        packed = _packed(model, factor)
+        packed = packed_scale(model, factor)
         shape = (factor.n_levels, factor.n_effects)
         full = pt.broadcast_to(packed, (*shape, packed.type.shape[2]))
         if missing := width - packed.type.shape[2]:
@@ -184,7 +179,7 @@ def trailing_scale(model: MixedModel) -> Variable:
 
 def scale_blocks(model: MixedModel, factor: GroupingFactor) -> Variable:
     """``Λ`` of one factor in full, ``(M or 1, S, S)``."""
-    return _unpacked(_packed(model, factor), _factor_layout(model, factor))
+    return _unpacked(packed_scale(model, factor), factor_layout(model, factor))
 
 
 def prior_precision(model: MixedModel, factor: GroupingFactor) -> np.ndarray:

@@ -14,8 +14,8 @@ __all__ = ["block_structure", "cost", "longest_chain", "operations_and_entries",
 
 BYTES = 8
 
-WORTH_A_CHAIN = 3e7
-"""Operations of a dense elimination from which on a nested one, less tightly coded, pays."""
+WORTH_A_CHAIN = 5e5
+"""Operations of a dense elimination from which on the nodes of a nested one, some more, pay."""
 
 WORTH_A_PATTERN = 1e6
 """Multiplications with a dense coupling from which on a sparse one can pay."""
@@ -37,7 +37,7 @@ def block_structure(factors: Sequence[GroupingFactor]) -> BlockStructure:
     if work < WORTH_A_CHAIN:
         return short
     chain = longest_chain(factors)
-    return chain if operations_and_entries(factors, chain)[0] * 4 < work else short
+    return chain if operations_and_entries(factors, chain)[0] * 2 < work else short
 
 
 def longest_chain(factors: Sequence[GroupingFactor]) -> BlockStructure:

@@ -21,12 +21,17 @@ from pymc_marginal_lmm.ops import (
     BlockSolvePullback,
     LogEvidence,
     LogEvidencePullback,
+    SweepFactor,
+    SweepFactorPullback,
     elimination,
 )
 from pymc_marginal_lmm.ops.blocks import ArrayLibrary
 from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
 from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS, N_INDICES
+from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, sweep, sweep_pullback
+from pymc_marginal_lmm.ops.sweep_factor import N_ARGUMENTS as N_SWEEPABLE
+from pymc_marginal_lmm.ops.sweep_factor import differentiable
 
 __all__: list[str] = []
 
@@ -104,3 +109,35 @@ def jax_funcify_log_evidence_pullback(op: LogEvidencePullback, **kwargs: Any) ->
         )
 
     return log_evidence_pullback
+
+
+@jax_funcify.register(SweepFactor)
+def jax_funcify_sweep_factor(op: SweepFactor, **kwargs: Any) -> Any:
+    def forward(*inputs: Any) -> tuple:
+        return sweep(JAX, op.layout, op.k, Sweepable(*inputs[:N_SWEEPABLE]))
+
+    def forward_with_residuals(*inputs: Any) -> tuple:
+        return forward(*inputs), inputs
+
+    def backward(inputs: tuple, cotangents: tuple) -> tuple:
+        args, constant = Sweepable(*inputs[:N_SWEEPABLE]), op.constant_design
+        bars = sweep_pullback(
+            JAX, op.layout, op.k, args, Swept(*cotangents), constant_design=constant
+        )
+        result: list[Any] = [None] * len(inputs)
+        for i, bar in zip(differentiable(constant), bars, strict=True):
+            result[i] = bar
+        return tuple(result)
+
+    sweep_factor = jax.custom_vjp(forward)
+    sweep_factor.defvjp(forward_with_residuals, backward)
+    return sweep_factor
+
+
+@jax_funcify.register(SweepFactorPullback)
+def jax_funcify_sweep_factor_pullback(op: SweepFactorPullback, **kwargs: Any) -> Any:
+    def sweep_factor_pullback(*inputs: Any) -> tuple:
+        args, bars = Sweepable(*inputs[:N_SWEEPABLE]), Swept(*inputs[N_SWEEPABLE + 1 :])
+        return sweep_pullback(JAX, op.layout, op.k, args, bars, constant_design=op.constant_design)
+
+    return sweep_factor_pullback

@@ -26,6 +26,8 @@ from pymc_marginal_lmm.ops import (
     BlockSolvePullback,
     LogEvidence,
     LogEvidencePullback,
+    SweepFactor,
+    SweepFactorPullback,
 )
 
 __all__: list[str] = []
@@ -96,6 +98,37 @@ def _log_evidence_pullback(  # type: ignore[no-untyped-def]
         carray(w_bar, (1,)), carray(scale1_bar, (M1, S, W1)), carray(scale2_bar, (q, W2)),
         carray(s_bar, (1,)), carray(c1_bar, (M, S)), carray(c2_bar, (q,)),
         carray(A11_bar, (M, S, S)), carray(A12_bar, (N,)), carray(A22_bar, (q, q)),
+        with_design != 0,
+    )  # fmt: skip
+
+
+def _sweep(  # type: ignore[no-untyped-def]
+    w, scale, A, R, c, v, p, span, log_det, z, near, far, near_c, far_c, M, S, k, q, M1, W
+):
+    kernels.sweep(
+        carray(w, (1,)), carray(scale, (M1, S, W)),
+        carray(A, (M, S, S)), carray(R, (M, S, k + q)), carray(c, (M, S)), carray(v, (M, S)),
+        carray(p, (S,)), carray(span, (S, 2)),
+        carray(log_det, (1,)), carray(z, (1,)),
+        carray(near, (M, k, k + q)), carray(far, (q, q)), carray(near_c, (M, k)),
+        carray(far_c, (q,)),
+    )  # fmt: skip
+
+
+def _sweep_pullback(  # type: ignore[no-untyped-def]
+    w, scale, A, R, c, v, p, span, log_det_bar, z_bar, near_bar, far_bar, near_c_bar, far_c_bar,
+    w_bar, scale_bar, c_bar, A_bar, R_bar,
+    M, S, k, q, M1, W, with_design,
+):  # fmt: skip
+    kernels.sweep_pullback(
+        carray(w, (1,)), carray(scale, (M1, S, W)),
+        carray(A, (M, S, S)), carray(R, (M, S, k + q)), carray(c, (M, S)), carray(v, (M, S)),
+        carray(p, (S,)), carray(span, (S, 2)),
+        carray(log_det_bar, (1,)), carray(z_bar, (1,)),
+        carray(near_bar, (M, k, k + q)), carray(far_bar, (q, q)), carray(near_c_bar, (M, k)),
+        carray(far_c_bar, (q,)),
+        carray(w_bar, (1,)), carray(scale_bar, (M1, S, W)), carray(c_bar, (M, S)),
+        carray(A_bar, (M, S, S)), carray(R_bar, (M, S, k + q)),
         with_design != 0,
     )  # fmt: skip
 
@@ -266,3 +299,63 @@ def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kw
 
     key = f"{dtype}-{with_design}-{node.inputs[7].type.ndim}-{DIGEST}"
     return log_evidence_pullback, f"LogEvidencePullback-{key}"
+
+
+@register_funcify_and_cache_key(SweepFactor)
+def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any:
+    dtype, k = node.outputs[0].type.dtype, op.k
+    kernel = _external(_sweep, dtype, n_pointers=14, integers=(7,), n_sizes=6)
+
+    @numba_njit
+    def sweep_factor(w, scale, A, R, c, v, p, span):  # type: ignore[no-untyped-def]
+        M, S = c.shape
+        q = R.shape[2] - k
+        scale, A, R = contiguous3(scale, A, R)
+        w, z = np.full(1, w.item(), dtype=A.dtype), np.empty(1, dtype=A.dtype)
+        log_det = np.empty(1, dtype=A.dtype)
+        near, near_c = np.empty((M, k, k + q), dtype=A.dtype), np.empty((M, k), dtype=A.dtype)
+        far, far_c = np.empty((q, q), dtype=A.dtype), np.empty(q, dtype=A.dtype)
+        kernel(
+            w.ctypes, scale.ctypes, A.ctypes, R.ctypes, np.ascontiguousarray(c).ctypes,
+            np.ascontiguousarray(v).ctypes, np.ascontiguousarray(p).ctypes,
+            np.ascontiguousarray(span).ctypes,
+            log_det.ctypes, z.ctypes, near.ctypes, far.ctypes, near_c.ctypes, far_c.ctypes,
+            M, S, k, q, scale.shape[0], scale.shape[2],
+        )  # fmt: skip
+        return np.asarray(log_det[0]), np.asarray(z[0]), near, far, near_c, far_c
+
+    return sweep_factor, f"SweepFactor-{dtype}-{k}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(SweepFactorPullback)
+def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kwargs: Any) -> Any:
+    dtype, k, with_design = node.outputs[0].type.dtype, op.k, not op.constant_design
+    kernel = _external(_sweep_pullback, dtype, n_pointers=19, integers=(7,), n_sizes=7)
+
+    @numba_njit
+    def sweep_factor_pullback(  # type: ignore[no-untyped-def]
+        w, scale, A, R, c, v, p, span, log_det, z, near, far, near_c, far_c
+    ):
+        M, S = c.shape
+        q = R.shape[2] - k
+        scale, A, R = contiguous3(scale, A, R)
+        w, w_bar = np.full(1, w.item(), dtype=A.dtype), np.empty(1, dtype=A.dtype)
+        log_det = np.full(1, log_det.item(), dtype=A.dtype)
+        z = np.full(1, z.item(), dtype=A.dtype)
+        D = 1 if with_design else 0
+        scale_bar, c_bar = np.empty_like(scale), np.empty((M, S), dtype=A.dtype)
+        A_bar, R_bar = np.empty_like(A[: D * M]), np.empty_like(R[: D * M])
+        kernel(
+            w.ctypes, scale.ctypes, A.ctypes, R.ctypes, np.ascontiguousarray(c).ctypes,
+            np.ascontiguousarray(v).ctypes, np.ascontiguousarray(p).ctypes,
+            np.ascontiguousarray(span).ctypes,
+            log_det.ctypes, z.ctypes,
+            np.ascontiguousarray(near).ctypes, np.ascontiguousarray(far).ctypes,
+            np.ascontiguousarray(near_c).ctypes, np.ascontiguousarray(far_c).ctypes,
+            w_bar.ctypes, scale_bar.ctypes, c_bar.ctypes, A_bar.ctypes, R_bar.ctypes,
+            M, S, k, q, scale.shape[0], scale.shape[2], with_design,
+        )  # fmt: skip
+        small = (np.asarray(w_bar[0]), scale_bar, c_bar)
+        return (*small, A_bar, R_bar) if with_design else small
+
+    return sweep_factor_pullback, f"SweepFactorPullback-{dtype}-{k}-{with_design}-{DIGEST}"

@@ -7,12 +7,15 @@ from pymc_marginal_lmm.ops.block_solve import (
     solve_many,
 )
 from pymc_marginal_lmm.ops.log_evidence import LogEvidence, LogEvidencePullback
+from pymc_marginal_lmm.ops.sweep_factor import SweepFactor, SweepFactorPullback
 
 __all__ = [
     "BlockSolve",
     "BlockSolvePullback",
     "LogEvidence",
     "LogEvidencePullback",
+    "SweepFactor",
+    "SweepFactorPullback",
     "block_solve",
     "solve_many",
 ]

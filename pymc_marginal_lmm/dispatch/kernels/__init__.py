@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pymc_marginal_lmm.dispatch.kernels.elimination import block_solve, block_solve_pullback
 from pymc_marginal_lmm.dispatch.kernels.evidence import log_evidence, log_evidence_pullback
+from pymc_marginal_lmm.dispatch.kernels.sweep import sweep, sweep_pullback
 
 __all__ = [
     "block_solve",
@@ -20,6 +21,8 @@ __all__ = [
     "log_evidence",
     "log_evidence_pullback",
     "source_digest",
+    "sweep",
+    "sweep_pullback",
 ]
 
 

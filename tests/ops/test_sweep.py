@@ -1,0 +1,213 @@
+"""The sweep of a nested factor against dense linear algebra: values, gradients, dtypes, NaN."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import numpy as np
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from numpy.testing import assert_allclose
+from pymc.sampling.jax import get_jaxified_graph
+
+from pymc_marginal_lmm.ops import SweepFactor
+from pymc_marginal_lmm.ops.evidence import FactorLayout
+from pymc_marginal_lmm.ops.sweep import Sweepable, Swept
+
+BACKENDS = ("FAST_COMPILE", "NUMBA", "JAX")
+DESIGN = ("A", "R")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A factor of ``M`` levels, ``k`` columns of levels above, ``q`` of the dense block."""
+
+    name: str
+    M: int
+    layout: FactorLayout
+    k: int
+    q: int
+    shared_scale: bool = True
+    flat: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @cached_property
+    def args(self) -> Sweepable:
+        rng = np.random.default_rng([self.M, self.k, self.q])
+        M, S = self.M, self.layout.n_effects
+        root = rng.normal(size=(M, S, S + 2))
+        p = np.ones(S)
+        p[list(self.flat)] = 0.0
+        return Sweepable(
+            w=np.array(0.7),
+            scale=rng.normal(size=(1 if self.shared_scale else M, S, max(self.layout.widths))),
+            A=root @ root.swapaxes(1, 2),
+            R=rng.normal(size=(M, S, self.k + self.q)),
+            c=rng.normal(size=(M, S)),
+            v=rng.normal(size=(M, S)),
+            p=p,
+        )
+
+    @cached_property
+    def cotangents(self) -> Swept:
+        rng = np.random.default_rng(5)
+        M, k, q = self.M, self.k, self.q
+        shapes = Swept((), (), (M, k, k + q), (q, q), (M, k), (q,))
+        return Swept(*(rng.normal(size=shape) for shape in shapes))
+
+    def dense(self, args: Sweepable) -> Swept:
+        """Eliminate each level with full matrices, holomorphically, from the definitions."""
+        k, layout = self.k, self.layout
+        log_det, z, near, near_c = 0.0, 0.0, [], []
+        far = np.zeros((self.q, self.q), dtype=complex)
+        far_c = np.zeros(self.q, dtype=complex)
+        for i in range(self.M):
+            L = np.zeros((layout.n_effects,) * 2, dtype=complex)
+            for j, (start, width) in enumerate(zip(layout.starts, layout.widths, strict=True)):
+                L[j, start : start + width] = args.scale[i % len(args.scale), j, :width]
+            A, R, c, v = (args.A[i] + args.A[i].T) / 2, args.R[i], args.c[i], args.v[i]
+            F = np.diag(args.p) + args.w * L.T @ A @ L
+            u = np.linalg.solve(F, args.w * L.T @ (c + A @ v))
+            d = L @ u - v
+            phase, log_abs = np.linalg.slogdet(F)
+            log_det = log_det + log_abs + 1j * np.angle(phase)
+            z = z - 2 * d @ c + d @ A @ d + (u @ (args.p * u)) / args.w
+            taken = args.w * R.T @ L @ np.linalg.solve(F, L.T @ R)
+            near.append(taken[:k])
+            near_c.append(R[:, :k].T @ d)
+            far += taken[k:, k:]
+            far_c += R[:, k:].T @ d
+        return Swept(log_det, z, np.array(near), far, np.array(near_c), far_c)
+
+    def gradient(self, name: str) -> np.ndarray:
+        """Differentiate the outputs, weighed by the cotangents, by complex steps."""
+        x = np.asarray(getattr(self.args, name), dtype=complex)
+        bar = np.zeros(x.shape)
+        for index in np.ndindex(x.shape):
+            step = x.copy()
+            step[index] += 1e-30j
+            outputs = self.dense(self.args._replace(**{name: step}))
+            total = sum(np.sum(o * c) for o, c in zip(outputs, self.cotangents, strict=True))
+            bar[index] = total.imag / 1e-30
+        return bar
+
+
+def factor(*widths: int) -> FactorLayout:
+    starts, rows = [], []
+    for width in widths:
+        starts += [len(starts)] * width
+        rows += [width] * width
+    return FactorLayout(0, tuple(starts), tuple(rows))
+
+
+CASES = [
+    Case("one effect", 5, factor(1), 1, 3),
+    Case("scale per level", 5, factor(1), 1, 2, shared_scale=False),
+    Case("several tiles", 70, factor(1), 1, 1),
+    Case("correlated", 4, factor(2), 2, 2),
+    Case("mixed", 3, factor(2, 1), 4, 1, shared_scale=False),
+    Case("nothing dense", 4, factor(1, 1), 2, 0),
+    Case("seven", 3, factor(7), 2, 2),
+    Case("flat", 4, factor(1, 1), 1, 2, flat=(1,)),
+]
+with_case = pytest.mark.parametrize("case", CASES, ids=str)
+with_backend = pytest.mark.parametrize("backend", BACKENDS)
+
+
+def symbols(args: Sweepable) -> Sweepable:
+    return Sweepable(*(pt.tensor(dtype=x.dtype, shape=x.shape) for x in args))
+
+
+def total(
+    case: Case, inputs: Sweepable, *, constant_design: bool
+) -> tuple[pt.TensorVariable, list]:
+    outputs = SweepFactor(case.layout, case.k, constant_design)(*inputs)
+    weighed = [
+        (out * cotangent).sum() for out, cotangent in zip(outputs, case.cotangents, strict=True)
+    ]
+    return pt.add(*weighed), outputs
+
+
+def assert_gradient(actual: np.ndarray, case: Case, name: str) -> None:
+    expected = case.gradient(name)
+    if name == "A":  # the reference takes its symmetric part
+        actual = (actual + actual.swapaxes(1, 2)) / 2
+    scale = np.abs(expected).max(initial=0)
+    assert_allclose(actual, expected, rtol=1e-9, atol=1e-9 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize("constant_design", [True, False], ids=["fixed A", "A"])
+@with_backend
+@with_case
+def test_value_and_pullback(case: Case, backend: str, constant_design: bool) -> None:
+    inputs = symbols(case.args)
+    value, outputs = total(case, inputs, constant_design=constant_design)
+    names = ("w", "scale", "c") + (() if constant_design else DESIGN)
+    bars = pt.grad(value, [getattr(inputs, name) for name in names])
+    function = pytensor.function(list(inputs), [*outputs, *bars], mode=backend)
+    results = function(*case.args)
+    for name, found, expected in zip(Swept._fields, results, case.dense(case.args), strict=False):
+        assert_allclose(found, expected.real, rtol=1e-11, atol=1e-11, err_msg=name)
+    for name, bar in zip(names, results[len(outputs) :], strict=True):
+        assert_gradient(bar, case, name)
+
+
+@with_case
+def test_gradient_by_jax(case: Case) -> None:
+    """What NumPyro does: it never sees the pullback but differentiates the jaxified graph."""
+    inputs = symbols(case.args)
+    value, _ = total(case, inputs, constant_design=False)
+    function = get_jaxified_graph(inputs=list(inputs), outputs=[value])
+    bars = jax.jit(jax.grad(lambda *args: function(*args)[0], (0, 1, 2, 3, 4)))(*case.args)
+    for name, bar in zip(Sweepable._fields, bars, strict=False):
+        assert_gradient(np.asarray(bar), case, name)
+
+
+@with_backend
+def test_only_some_outputs_are_used(backend: str) -> None:
+    case = CASES[0]
+    inputs = symbols(case.args)
+    log_det = SweepFactor(case.layout, case.k, True)(*inputs)[0]
+    function = pytensor.function(
+        list(inputs), pt.grad(log_det, [inputs.w, inputs.scale, inputs.c]), mode=backend
+    )
+    w_bar, _, c_bar = function(*case.args)
+    step = case.dense(case.args._replace(w=case.args.w + 1e-30j)).log_det
+    assert_allclose(w_bar, step.imag / 1e-30, rtol=1e-10)
+    assert not np.any(c_bar)
+
+
+@with_backend
+def test_not_positive_definite_is_nan(backend: str) -> None:
+    case = CASES[0]
+    inputs = symbols(case.args)
+    value, _ = total(case, inputs, constant_design=True)
+    bad = case.args._replace(A=-case.args.A, p=-case.args.p)
+    function = pytensor.function(list(inputs), value, mode=backend, on_unused_input="ignore")
+    assert np.isnan(function(*bad))
+
+
+@with_backend
+def test_float32(backend: str) -> None:
+    case = CASES[4]
+    args = Sweepable(*(x.astype("float32") for x in case.args))
+    inputs = symbols(args)
+    outputs = SweepFactor(case.layout, case.k, True)(*inputs)
+    results = pytensor.function(list(inputs), outputs, mode=backend)(*args)
+    for found, expected in zip(results, case.dense(case.args), strict=True):
+        assert found.dtype == "float32"
+        assert_allclose(found, np.real(expected), rtol=2e-4, atol=2e-4)
+
+
+def test_no_second_derivative_in_pytensor() -> None:
+    case = CASES[0]
+    inputs = symbols(case.args)
+    value, _ = total(case, inputs, constant_design=True)
+    first = pt.grad(value, inputs.w)
+    with pytest.raises(NotImplementedError, match=r"jax\.hessian"):
+        pt.grad(first, inputs.w)
