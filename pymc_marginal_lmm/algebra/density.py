@@ -13,13 +13,7 @@ from pytensor.graph.basic import Constant, Variable
 from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
 from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.reduction import sweep_chain
-from pymc_marginal_lmm.algebra.scales import (
-    layout,
-    packed_scale,
-    prior_precision,
-    trailing_precision,
-    trailing_scale,
-)
+from pymc_marginal_lmm.algebra.scales import factor_layout, trailing_precision, trailing_scale
 from pymc_marginal_lmm.ops import LogEvidence
 from pymc_marginal_lmm.structure import MixedModel
 
@@ -38,7 +32,8 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     ys : sequence of Variable
         Value of each response.
     """
-    data, evidence = _evidence(model, ys)
+    data = data_terms(model, ys)
+    evidence = _evidence(model, data)
     n_flat = sum(effect.size for effect in model.effects if effect.flat)
     value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
     value = _checked(model, value)
@@ -49,35 +44,22 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     return value
 
 
-def _evidence(model: MixedModel, ys: Sequence[Variable]) -> tuple[DataTerms, Variable]:
-    """``−½ (Q + log|F|)``: factors of the chain are swept out, the last one goes with the rest."""
-    data, blocks = data_terms(model, ys), model.blocks
-    rest, log_det = sweep_chain(model, data)
-    empty = pt.zeros((0, 1), dtype=config.floatX)
-    q = sum(model.factors[i].size for i in blocks.trailing)
-    A11, A12, c1, v1 = empty[:, :, None], pt.zeros((0, 1, q), config.floatX), empty, empty
-    p1, scale1 = np.zeros(1), pt.zeros((1, 1, 1), dtype=config.floatX)
-    if blocks.chain:
-        last = blocks.chain[-1]
-        A11, A12, c1, v1 = rest.own, rest.right, rest.c1, data.v0[last]
-        p1 = prior_precision(model, model.factors[last])
-        scale1 = packed_scale(model, model.factors[last])
-    evidence = LogEvidence(layout(model), data.constant_design and len(blocks.chain) < 2)(
+def _evidence(model: MixedModel, data: DataTerms) -> Variable:
+    """``−½ (Q + log|F|)``: what can be swept out is, and the rest goes to one dense Op."""
+    rest = sweep_chain(model, data)
+    if not model.blocks.trailing:
+        return -0.5 * (data.w * rest.s + rest.log_det)
+    layout = tuple(factor_layout(model, model.factors[i]) for i in model.blocks.trailing)
+    evidence = LogEvidence(layout, rest.constant)(
         data.w,
-        scale1,
         trailing_scale(model),
         rest.s,
-        c1,
-        rest.c2,
-        A11,
-        A12,
-        rest.dense,
-        v1,
+        rest.c,
+        rest.A,
         concatenated(model, data.v0),
-        as_float(p1),
         as_float(trailing_precision(model)),
     )[0]
-    return data, evidence - 0.5 * log_det
+    return evidence - 0.5 * rest.log_det
 
 
 def _checked(model: MixedModel, value: Variable) -> Variable:

@@ -14,7 +14,7 @@ import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.ops.evidence import FactorLayout, Layout
+from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.structure import (
     GroupingFactor,
     Loadings,
@@ -26,7 +26,6 @@ from pymc_marginal_lmm.structure import (
 __all__ = [
     "effect_scale",
     "factor_layout",
-    "layout",
     "packed_scale",
     "prior_precision",
     "scale_blocks",
@@ -81,16 +80,6 @@ def factor_layout(model: MixedModel, factor: GroupingFactor) -> FactorLayout:
         starts += [len(starts)] * width
         widths += [width] * width
     return FactorLayout(factor.n_levels, tuple(starts), tuple(widths))
-
-
-def layout(model: MixedModel) -> Layout:
-    """Return the layout of the evidence: the last factor of the chain, and the dense block."""
-    blocks = model.blocks
-    return Layout(
-        factor_layout(model, model.factors[blocks.chain[-1]]) if blocks.chain else None,
-        tuple(factor_layout(model, model.factors[i]) for i in blocks.trailing),
-        blocks.coupling,
-    )
 
 
 def _packed_width(model: MixedModel, factor: GroupingFactor) -> int:

@@ -28,10 +28,10 @@ from pymc_marginal_lmm.ops import (
 from pymc_marginal_lmm.ops.blocks import ArrayLibrary
 from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
-from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS, N_INDICES
+from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS as N_EVIDENCE
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, sweep, sweep_pullback
 from pymc_marginal_lmm.ops.sweep_factor import N_ARGUMENTS as N_SWEEPABLE
-from pymc_marginal_lmm.ops.sweep_factor import differentiable
+from pymc_marginal_lmm.ops.sweep_factor import N_INDICES, differentiable
 
 __all__: list[str] = []
 
@@ -78,43 +78,10 @@ def jax_funcify_block_solve_pullback(op: BlockSolvePullback, **kwargs: Any) -> A
     return block_solve_pullback
 
 
-@jax_funcify.register(LogEvidence)
-def jax_funcify_log_evidence(op: LogEvidence, **kwargs: Any) -> Any:
-    def forward(*inputs: Any) -> tuple:
-        return evidence(JAX, op.layout, Evidence(*inputs[:N_ARGUMENTS]))
-
-    def forward_with_residuals(*inputs: Any) -> tuple:
-        outputs = forward(*inputs)
-        return outputs, (inputs, outputs[1:])
-
-    def backward(residuals: tuple, cotangents: tuple) -> tuple:
-        inputs, (u1, u2, J, B, U22) = residuals
-        args, bar, constant = Evidence(*inputs[:N_ARGUMENTS]), cotangents[0], op.constant_design
-        bars = evidence_pullback(
-            JAX, op.layout, args, u1, u2, J, B, U22, bar, constant_design=constant
-        )
-        return (*bars, *(None for _ in inputs[len(bars) :]))
-
-    log_evidence = jax.custom_vjp(forward)
-    log_evidence.defvjp(forward_with_residuals, backward)
-    return log_evidence
-
-
-@jax_funcify.register(LogEvidencePullback)
-def jax_funcify_log_evidence_pullback(op: LogEvidencePullback, **kwargs: Any) -> Any:
-    def log_evidence_pullback(*inputs: Any) -> tuple:
-        args, outputs_and_bar = Evidence(*inputs[:N_ARGUMENTS]), inputs[N_ARGUMENTS + N_INDICES :]
-        return evidence_pullback(
-            JAX, op.layout, args, *outputs_and_bar, constant_design=op.constant_design
-        )
-
-    return log_evidence_pullback
-
-
 @jax_funcify.register(SweepFactor)
 def jax_funcify_sweep_factor(op: SweepFactor, **kwargs: Any) -> Any:
     def forward(*inputs: Any) -> tuple:
-        return sweep(JAX, op.layout, op.k, Sweepable(*inputs[:N_SWEEPABLE]))
+        return sweep(JAX, op.layout, op.pattern, Sweepable(*inputs[:N_SWEEPABLE]))
 
     def forward_with_residuals(*inputs: Any) -> tuple:
         return forward(*inputs), inputs
@@ -122,7 +89,7 @@ def jax_funcify_sweep_factor(op: SweepFactor, **kwargs: Any) -> Any:
     def backward(inputs: tuple, cotangents: tuple) -> tuple:
         args, constant = Sweepable(*inputs[:N_SWEEPABLE]), op.constant_design
         bars = sweep_pullback(
-            JAX, op.layout, op.k, args, Swept(*cotangents), constant_design=constant
+            JAX, op.layout, op.pattern, args, Swept(*cotangents), constant_design=constant
         )
         result: list[Any] = [None] * len(inputs)
         for i, bar in zip(differentiable(constant), bars, strict=True):
@@ -137,7 +104,40 @@ def jax_funcify_sweep_factor(op: SweepFactor, **kwargs: Any) -> Any:
 @jax_funcify.register(SweepFactorPullback)
 def jax_funcify_sweep_factor_pullback(op: SweepFactorPullback, **kwargs: Any) -> Any:
     def sweep_factor_pullback(*inputs: Any) -> tuple:
-        args, bars = Sweepable(*inputs[:N_SWEEPABLE]), Swept(*inputs[N_SWEEPABLE + 1 :])
-        return sweep_pullback(JAX, op.layout, op.k, args, bars, constant_design=op.constant_design)
+        args, bars = Sweepable(*inputs[:N_SWEEPABLE]), Swept(*inputs[N_SWEEPABLE + N_INDICES :])
+        return sweep_pullback(
+            JAX, op.layout, op.pattern, args, bars, constant_design=op.constant_design
+        )
 
     return sweep_factor_pullback
+
+
+@jax_funcify.register(LogEvidence)
+def jax_funcify_log_evidence(op: LogEvidence, **kwargs: Any) -> Any:
+    def forward(*inputs: Any) -> tuple:
+        return evidence(JAX, op.layout, Evidence(*inputs[:N_EVIDENCE]))
+
+    def forward_with_residuals(*inputs: Any) -> tuple:
+        outputs = forward(*inputs)
+        return outputs, (inputs, outputs[1:])
+
+    def backward(residuals: tuple, cotangents: tuple) -> tuple:
+        inputs, (u, U) = residuals
+        args, bar, constant = Evidence(*inputs[:N_EVIDENCE]), cotangents[0], op.constant_design
+        bars = evidence_pullback(JAX, op.layout, args, u, U, bar, constant_design=constant)
+        return (*bars, *(None for _ in inputs[len(bars) :]))
+
+    log_evidence = jax.custom_vjp(forward)
+    log_evidence.defvjp(forward_with_residuals, backward)
+    return log_evidence
+
+
+@jax_funcify.register(LogEvidencePullback)
+def jax_funcify_log_evidence_pullback(op: LogEvidencePullback, **kwargs: Any) -> Any:
+    def log_evidence_pullback(*inputs: Any) -> tuple:
+        args, outputs_and_bar = Evidence(*inputs[:N_EVIDENCE]), inputs[N_EVIDENCE + 1 :]
+        return evidence_pullback(
+            JAX, op.layout, args, *outputs_and_bar, constant_design=op.constant_design
+        )
+
+    return log_evidence_pullback

@@ -63,72 +63,62 @@ def _block_solve_pullback(  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-def _log_evidence(  # type: ignore[no-untyped-def]
-    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
-    value, u1, u2, J, B, U22,
-    M, S, q, N, n_starts, n_columns, M1, W1, W2,
-):  # fmt: skip
-    kernels.log_evidence(
-        carray(w, (1,)), carray(scale1, (M1, S, W1)), carray(scale2, (q, W2)),
-        carray(s, (1,)), carray(c1, (M, S)), carray(c2, (q,)),
-        carray(A11, (M, S, S)), carray(A12, (N,)), carray(A22, (q, q)),
-        carray(v1, (M, S)), carray(v2, (q,)), carray(p1, (S,)), carray(p2, (q,)),
-        carray(span1, (S, 2)), carray(span2, (q, 2)),
-        carray(starts, (n_starts,)), carray(columns, (n_columns,)),
-        carray(value, (1,)), carray(u1, (M, S)), carray(u2, (q,)),
-        carray(J, (M, S, S)), carray(B, (q, q)), carray(U22, (q, q)),
-    )  # fmt: skip
-
-
-def _log_evidence_pullback(  # type: ignore[no-untyped-def]
-    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
-    u1, u2, J, B, U22, bar,
-    w_bar, scale1_bar, scale2_bar, s_bar, c1_bar, c2_bar, A11_bar, A12_bar, A22_bar,
-    M, S, q, N, n_starts, n_columns, M1, W1, W2, with_design,
-):  # fmt: skip
-    kernels.log_evidence_pullback(
-        carray(w, (1,)), carray(scale1, (M1, S, W1)), carray(scale2, (q, W2)),
-        carray(s, (1,)), carray(c1, (M, S)), carray(c2, (q,)),
-        carray(A11, (M, S, S)), carray(A12, (N,)), carray(A22, (q, q)),
-        carray(v1, (M, S)), carray(v2, (q,)), carray(p1, (S,)), carray(p2, (q,)),
-        carray(span1, (S, 2)), carray(span2, (q, 2)),
-        carray(starts, (n_starts,)), carray(columns, (n_columns,)),
-        carray(u1, (M, S)), carray(u2, (q,)),
-        carray(J, (M, S, S)), carray(B, (q, q)), carray(U22, (q, q)), carray(bar, (1,)),
-        carray(w_bar, (1,)), carray(scale1_bar, (M1, S, W1)), carray(scale2_bar, (q, W2)),
-        carray(s_bar, (1,)), carray(c1_bar, (M, S)), carray(c2_bar, (q,)),
-        carray(A11_bar, (M, S, S)), carray(A12_bar, (N,)), carray(A22_bar, (q, q)),
-        with_design != 0,
-    )  # fmt: skip
-
-
 def _sweep(  # type: ignore[no-untyped-def]
-    w, scale, A, R, c, v, p, span, log_det, z, near, far, near_c, far_c, M, S, k, q, M1, W
-):
+    w, scale, A, near, far, c, v, p, span, starts, columns,
+    log_det, z, near_rows, far_rows, near_c, far_c,
+    M, S, k, q, N, n_starts, n_columns, M1, W,
+):  # fmt: skip
     kernels.sweep(
         carray(w, (1,)), carray(scale, (M1, S, W)),
-        carray(A, (M, S, S)), carray(R, (M, S, k + q)), carray(c, (M, S)), carray(v, (M, S)),
-        carray(p, (S,)), carray(span, (S, 2)),
+        carray(A, (M, S, S)), carray(near, (M, S, k)), carray(far, (N,)),
+        carray(c, (M, S)), carray(v, (M, S)), carray(p, (S,)),
+        carray(span, (S, 2)), carray(starts, (n_starts,)), carray(columns, (n_columns,)),
         carray(log_det, (1,)), carray(z, (1,)),
-        carray(near, (M, k, k + q)), carray(far, (q, q)), carray(near_c, (M, k)),
-        carray(far_c, (q,)),
+        carray(near_rows, (M, k, k + q)), carray(far_rows, (q, q)),
+        carray(near_c, (M, k)), carray(far_c, (q,)),
     )  # fmt: skip
 
 
 def _sweep_pullback(  # type: ignore[no-untyped-def]
-    w, scale, A, R, c, v, p, span, log_det_bar, z_bar, near_bar, far_bar, near_c_bar, far_c_bar,
-    w_bar, scale_bar, c_bar, A_bar, R_bar,
-    M, S, k, q, M1, W, with_design,
+    w, scale, A, near, far, c, v, p, span, starts, columns,
+    log_det_bar, z_bar, near_bars, far_bars, near_c_bar, far_c_bar,
+    w_bar, scale_bar, c_bar, A_bar, near_bar, far_bar,
+    M, S, k, q, N, n_starts, n_columns, M1, W, with_design,
 ):  # fmt: skip
     kernels.sweep_pullback(
         carray(w, (1,)), carray(scale, (M1, S, W)),
-        carray(A, (M, S, S)), carray(R, (M, S, k + q)), carray(c, (M, S)), carray(v, (M, S)),
-        carray(p, (S,)), carray(span, (S, 2)),
+        carray(A, (M, S, S)), carray(near, (M, S, k)), carray(far, (N,)),
+        carray(c, (M, S)), carray(v, (M, S)), carray(p, (S,)),
+        carray(span, (S, 2)), carray(starts, (n_starts,)), carray(columns, (n_columns,)),
         carray(log_det_bar, (1,)), carray(z_bar, (1,)),
-        carray(near_bar, (M, k, k + q)), carray(far_bar, (q, q)), carray(near_c_bar, (M, k)),
-        carray(far_c_bar, (q,)),
+        carray(near_bars, (M, k, k + q)), carray(far_bars, (q, q)),
+        carray(near_c_bar, (M, k)), carray(far_c_bar, (q,)),
         carray(w_bar, (1,)), carray(scale_bar, (M1, S, W)), carray(c_bar, (M, S)),
-        carray(A_bar, (M, S, S)), carray(R_bar, (M, S, k + q)),
+        carray(A_bar, (M, S, S)), carray(near_bar, (M, S, k)), carray(far_bar, (N,)),
+        with_design != 0,
+    )  # fmt: skip
+
+
+def _log_evidence(  # type: ignore[no-untyped-def]
+    w, scale, s, c, A, v, p, span, value, u, U, q, W
+):
+    kernels.log_evidence(
+        carray(w, (1,)), carray(scale, (q, W)), carray(s, (1,)), carray(c, (q,)),
+        carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 2)),
+        carray(value, (1,)), carray(u, (q,)), carray(U, (q, q)),
+    )  # fmt: skip
+
+
+def _log_evidence_pullback(  # type: ignore[no-untyped-def]
+    w, scale, s, c, A, v, p, span, u, U, bar, w_bar, scale_bar, s_bar, c_bar, A_bar,
+    q, W, with_design,
+):  # fmt: skip
+    kernels.log_evidence_pullback(
+        carray(w, (1,)), carray(scale, (q, W)), carray(s, (1,)), carray(c, (q,)),
+        carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 2)),
+        carray(u, (q,)), carray(U, (q, q)), carray(bar, (1,)),
+        carray(w_bar, (1,)), carray(scale_bar, (q, W)), carray(s_bar, (1,)), carray(c_bar, (q,)),
+        carray(A_bar, (q, q)),
         with_design != 0,
     )  # fmt: skip
 
@@ -217,145 +207,120 @@ def contiguous3(a, b, c):  # type: ignore[no-untyped-def]
     return np.ascontiguousarray(a), np.ascontiguousarray(b), np.ascontiguousarray(c)
 
 
+@register_funcify_and_cache_key(SweepFactor)
+def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any:
+    dtype, far_ndim = node.outputs[0].type.dtype, node.inputs[4].type.ndim
+    q = node.outputs[5].type.shape[0]
+    kernel = _external(_sweep, dtype, n_pointers=17, integers=(8, 9, 10), n_sizes=9)
+
+    @numba_njit
+    def sweep_factor(  # type: ignore[no-untyped-def]
+        w, scale, A, near, far, c, v, p, span, starts, columns
+    ):
+        M, S, k = near.shape
+        A, near, far = contiguous3(A, near, far)
+        scale, c, v = contiguous3(scale, c, v)
+        span, starts, columns = contiguous3(span, starts, columns)
+        w, z = np.full(1, w.item(), dtype=A.dtype), np.empty(1, dtype=A.dtype)
+        log_det = np.empty(1, dtype=A.dtype)
+        near_rows, near_c = np.empty((M, k, k + q), dtype=A.dtype), np.empty((M, k), dtype=A.dtype)
+        far_rows, far_c = np.empty((q, q), dtype=A.dtype), np.empty(q, dtype=A.dtype)
+        kernel(
+            w.ctypes, scale.ctypes, A.ctypes, near.ctypes, far.ctypes, c.ctypes, v.ctypes,
+            np.ascontiguousarray(p).ctypes, span.ctypes, starts.ctypes, columns.ctypes,
+            log_det.ctypes, z.ctypes,
+            near_rows.ctypes, far_rows.ctypes, near_c.ctypes, far_c.ctypes,
+            M, S, k, q, far.size, starts.size, columns.size, scale.shape[0], scale.shape[2],
+        )  # fmt: skip
+        return np.asarray(log_det[0]), np.asarray(z[0]), near_rows, far_rows, near_c, far_c
+
+    return sweep_factor, f"SweepFactor-{dtype}-{far_ndim}-{q}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(SweepFactorPullback)
+def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kwargs: Any) -> Any:
+    dtype, far_ndim = node.outputs[0].type.dtype, node.inputs[4].type.ndim
+    with_design = not op.constant_design
+    kernel = _external(_sweep_pullback, dtype, n_pointers=23, integers=(8, 9, 10), n_sizes=10)
+
+    @numba_njit
+    def sweep_factor_pullback(  # type: ignore[no-untyped-def]
+        w, scale, A, near, far, c, v, p, span, starts, columns,
+        log_det, z, near_rows, far_rows, near_c, far_c,
+    ):  # fmt: skip
+        M, S, k = near.shape
+        A, near, far = contiguous3(A, near, far)
+        scale, c, v = contiguous3(scale, c, v)
+        span, starts, columns = contiguous3(span, starts, columns)
+        w, w_bar = np.full(1, w.item(), dtype=A.dtype), np.empty(1, dtype=A.dtype)
+        log_det = np.full(1, log_det.item(), dtype=A.dtype)
+        z = np.full(1, z.item(), dtype=A.dtype)
+        D = 1 if with_design else 0
+        scale_bar, c_bar = np.empty_like(scale), np.empty((M, S), dtype=A.dtype)
+        A_bar, near_bar = np.empty_like(A[: D * M]), np.empty_like(near[: D * M])
+        far_bar = np.empty_like(far[: D * far.shape[0]])
+        kernel(
+            w.ctypes, scale.ctypes, A.ctypes, near.ctypes, far.ctypes, c.ctypes, v.ctypes,
+            np.ascontiguousarray(p).ctypes, span.ctypes, starts.ctypes, columns.ctypes,
+            log_det.ctypes, z.ctypes,
+            np.ascontiguousarray(near_rows).ctypes, np.ascontiguousarray(far_rows).ctypes,
+            np.ascontiguousarray(near_c).ctypes, np.ascontiguousarray(far_c).ctypes,
+            w_bar.ctypes, scale_bar.ctypes, c_bar.ctypes,
+            A_bar.ctypes, near_bar.ctypes, far_bar.ctypes,
+            M, S, k, far_c.size, far.size, starts.size, columns.size,
+            scale.shape[0], scale.shape[2], with_design,
+        )  # fmt: skip
+        small = (np.asarray(w_bar[0]), scale_bar, c_bar)
+        return (*small, A_bar, near_bar, far_bar) if with_design else small
+
+    return sweep_factor_pullback, f"SweepFactorPullback-{dtype}-{far_ndim}-{with_design}-{DIGEST}"
+
+
 @register_funcify_and_cache_key(LogEvidence)
 def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    integers = (13, 14, 15, 16)
-    kernel = _external(_log_evidence, dtype, n_pointers=23, integers=integers, n_sizes=9)
+    kernel = _external(_log_evidence, dtype, n_pointers=11, integers=(7,), n_sizes=2)
 
     @numba_njit
-    def log_evidence(  # type: ignore[no-untyped-def]
-        w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns
-    ):
-        M, S = c1.shape
-        w, s = np.full(1, w.item(), dtype=A11.dtype), np.full(1, s.item(), dtype=A11.dtype)
-        scale1, scale2 = np.ascontiguousarray(scale1), np.ascontiguousarray(scale2)
-        c1, c2 = np.ascontiguousarray(c1), np.ascontiguousarray(c2)
-        A11, A12, A22 = contiguous3(A11, A12, A22)
-        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
-        value = np.empty(1, dtype=A11.dtype)
-        u1, u2 = np.empty_like(c1), np.empty_like(c2)
-        J, B, U22 = np.empty_like(A11), np.empty_like(A22), np.empty_like(A22)
+    def log_evidence(w, scale, s, c, A, v, p, span):  # type: ignore[no-untyped-def]
+        w, s = np.full(1, w.item(), dtype=A.dtype), np.full(1, s.item(), dtype=A.dtype)
+        scale, A, c = contiguous3(scale, A, c)
+        v, p, span = contiguous3(v, p, span)
+        value = np.empty(1, dtype=A.dtype)
+        u, U = np.empty_like(c), np.empty_like(A)
         kernel(
-            w.ctypes, scale1.ctypes, scale2.ctypes, s.ctypes, c1.ctypes, c2.ctypes,
-            A11.ctypes, A12.ctypes, A22.ctypes,
-            np.ascontiguousarray(v1).ctypes, np.ascontiguousarray(v2).ctypes,
-            np.ascontiguousarray(p1).ctypes, np.ascontiguousarray(p2).ctypes,
-            np.ascontiguousarray(span1).ctypes, np.ascontiguousarray(span2).ctypes,
-            starts.ctypes, columns.ctypes,
-            value.ctypes, u1.ctypes, u2.ctypes, J.ctypes, B.ctypes, U22.ctypes,
-            M, S, c2.size, A12.size, starts.size, columns.size,
-            scale1.shape[0], scale1.shape[2], scale2.shape[1],
+            w.ctypes, scale.ctypes, s.ctypes, c.ctypes, A.ctypes, v.ctypes, p.ctypes, span.ctypes,
+            value.ctypes, u.ctypes, U.ctypes, c.size, scale.shape[1],
         )  # fmt: skip
-        return np.asarray(value[0]), u1, u2, J, B, U22
+        return np.asarray(value[0]), u, U
 
-    return log_evidence, f"LogEvidence-{dtype}-{node.inputs[7].type.ndim}-{DIGEST}"
+    return log_evidence, f"LogEvidence-{dtype}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(LogEvidencePullback)
 def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
     with_design = not op.constant_design
-    integers = (13, 14, 15, 16)
-    kernel = _external(_log_evidence_pullback, dtype, n_pointers=32, integers=integers, n_sizes=10)
+    kernel = _external(_log_evidence_pullback, dtype, n_pointers=16, integers=(7,), n_sizes=3)
 
     @numba_njit
     def log_evidence_pullback(  # type: ignore[no-untyped-def]
-        w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
-        u1, u2, J, B, U22, bar,
-    ):  # fmt: skip
-        M, S = c1.shape
-        w, s = np.full(1, w.item(), dtype=A11.dtype), np.full(1, s.item(), dtype=A11.dtype)
-        bar = np.full(1, bar.item(), dtype=A11.dtype)
-        scale1, scale2 = np.ascontiguousarray(scale1), np.ascontiguousarray(scale2)
-        c1, c2 = np.ascontiguousarray(c1), np.ascontiguousarray(c2)
-        A11, A12, A22 = contiguous3(A11, A12, A22)
-        J, B, U22 = contiguous3(J, B, U22)
-        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
-        w_bar, s_bar = np.empty(1, dtype=A11.dtype), np.empty(1, dtype=A11.dtype)
-        scale1_bar, scale2_bar = np.empty_like(scale1), np.empty_like(scale2)
-        c1_bar, c2_bar = np.empty_like(c1), np.empty_like(c2)
-        D = 1 if with_design else 0
-        A11_bar, A12_bar = np.empty_like(A11[: D * M]), np.empty_like(A12[: D * A12.shape[0]])
-        A22_bar = np.empty_like(A22[: D * c2.size])
-        kernel(
-            w.ctypes, scale1.ctypes, scale2.ctypes, s.ctypes, c1.ctypes, c2.ctypes,
-            A11.ctypes, A12.ctypes, A22.ctypes,
-            np.ascontiguousarray(v1).ctypes, np.ascontiguousarray(v2).ctypes,
-            np.ascontiguousarray(p1).ctypes, np.ascontiguousarray(p2).ctypes,
-            np.ascontiguousarray(span1).ctypes, np.ascontiguousarray(span2).ctypes,
-            starts.ctypes, columns.ctypes,
-            np.ascontiguousarray(u1).ctypes, np.ascontiguousarray(u2).ctypes,
-            J.ctypes, B.ctypes, U22.ctypes, bar.ctypes,
-            w_bar.ctypes, scale1_bar.ctypes, scale2_bar.ctypes, s_bar.ctypes,
-            c1_bar.ctypes, c2_bar.ctypes, A11_bar.ctypes, A12_bar.ctypes, A22_bar.ctypes,
-            M, S, c2.size, A12.size, starts.size, columns.size,
-            scale1.shape[0], scale1.shape[2], scale2.shape[1], with_design,
-        )  # fmt: skip
-        small = (
-            np.asarray(w_bar[0]), scale1_bar, scale2_bar, np.asarray(s_bar[0]), c1_bar, c2_bar
-        )  # fmt: skip
-        return (*small, A11_bar, A12_bar, A22_bar) if with_design else small
-
-    key = f"{dtype}-{with_design}-{node.inputs[7].type.ndim}-{DIGEST}"
-    return log_evidence_pullback, f"LogEvidencePullback-{key}"
-
-
-@register_funcify_and_cache_key(SweepFactor)
-def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any:
-    dtype, k = node.outputs[0].type.dtype, op.k
-    kernel = _external(_sweep, dtype, n_pointers=14, integers=(7,), n_sizes=6)
-
-    @numba_njit
-    def sweep_factor(w, scale, A, R, c, v, p, span):  # type: ignore[no-untyped-def]
-        M, S = c.shape
-        q = R.shape[2] - k
-        scale, A, R = contiguous3(scale, A, R)
-        w, z = np.full(1, w.item(), dtype=A.dtype), np.empty(1, dtype=A.dtype)
-        log_det = np.empty(1, dtype=A.dtype)
-        near, near_c = np.empty((M, k, k + q), dtype=A.dtype), np.empty((M, k), dtype=A.dtype)
-        far, far_c = np.empty((q, q), dtype=A.dtype), np.empty(q, dtype=A.dtype)
-        kernel(
-            w.ctypes, scale.ctypes, A.ctypes, R.ctypes, np.ascontiguousarray(c).ctypes,
-            np.ascontiguousarray(v).ctypes, np.ascontiguousarray(p).ctypes,
-            np.ascontiguousarray(span).ctypes,
-            log_det.ctypes, z.ctypes, near.ctypes, far.ctypes, near_c.ctypes, far_c.ctypes,
-            M, S, k, q, scale.shape[0], scale.shape[2],
-        )  # fmt: skip
-        return np.asarray(log_det[0]), np.asarray(z[0]), near, far, near_c, far_c
-
-    return sweep_factor, f"SweepFactor-{dtype}-{k}-{DIGEST}"
-
-
-@register_funcify_and_cache_key(SweepFactorPullback)
-def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kwargs: Any) -> Any:
-    dtype, k, with_design = node.outputs[0].type.dtype, op.k, not op.constant_design
-    kernel = _external(_sweep_pullback, dtype, n_pointers=19, integers=(7,), n_sizes=7)
-
-    @numba_njit
-    def sweep_factor_pullback(  # type: ignore[no-untyped-def]
-        w, scale, A, R, c, v, p, span, log_det, z, near, far, near_c, far_c
+        w, scale, s, c, A, v, p, span, u, U, bar
     ):
-        M, S = c.shape
-        q = R.shape[2] - k
-        scale, A, R = contiguous3(scale, A, R)
-        w, w_bar = np.full(1, w.item(), dtype=A.dtype), np.empty(1, dtype=A.dtype)
-        log_det = np.full(1, log_det.item(), dtype=A.dtype)
-        z = np.full(1, z.item(), dtype=A.dtype)
-        D = 1 if with_design else 0
-        scale_bar, c_bar = np.empty_like(scale), np.empty((M, S), dtype=A.dtype)
-        A_bar, R_bar = np.empty_like(A[: D * M]), np.empty_like(R[: D * M])
+        w, s = np.full(1, w.item(), dtype=A.dtype), np.full(1, s.item(), dtype=A.dtype)
+        bar = np.full(1, bar.item(), dtype=A.dtype)
+        scale, A, c = contiguous3(scale, A, c)
+        v, p, span = contiguous3(v, p, span)
+        w_bar, s_bar = np.empty(1, dtype=A.dtype), np.empty(1, dtype=A.dtype)
+        scale_bar, c_bar = np.empty_like(scale), np.empty_like(c)
+        A_bar = np.empty_like(A[: c.size if with_design else 0])
         kernel(
-            w.ctypes, scale.ctypes, A.ctypes, R.ctypes, np.ascontiguousarray(c).ctypes,
-            np.ascontiguousarray(v).ctypes, np.ascontiguousarray(p).ctypes,
-            np.ascontiguousarray(span).ctypes,
-            log_det.ctypes, z.ctypes,
-            np.ascontiguousarray(near).ctypes, np.ascontiguousarray(far).ctypes,
-            np.ascontiguousarray(near_c).ctypes, np.ascontiguousarray(far_c).ctypes,
-            w_bar.ctypes, scale_bar.ctypes, c_bar.ctypes, A_bar.ctypes, R_bar.ctypes,
-            M, S, k, q, scale.shape[0], scale.shape[2], with_design,
+            w.ctypes, scale.ctypes, s.ctypes, c.ctypes, A.ctypes, v.ctypes, p.ctypes, span.ctypes,
+            np.ascontiguousarray(u).ctypes, np.ascontiguousarray(U).ctypes, bar.ctypes,
+            w_bar.ctypes, scale_bar.ctypes, s_bar.ctypes, c_bar.ctypes, A_bar.ctypes,
+            c.size, scale.shape[1], with_design,
         )  # fmt: skip
-        small = (np.asarray(w_bar[0]), scale_bar, c_bar)
-        return (*small, A_bar, R_bar) if with_design else small
+        small = (np.asarray(w_bar[0]), scale_bar, np.asarray(s_bar[0]), c_bar)
+        return (*small, A_bar) if with_design else small
 
-    return sweep_factor_pullback, f"SweepFactorPullback-{dtype}-{k}-{with_design}-{DIGEST}"
+    return log_evidence_pullback, f"LogEvidencePullback-{dtype}-{with_design}-{DIGEST}"

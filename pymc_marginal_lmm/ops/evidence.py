@@ -1,142 +1,64 @@
 r"""The log evidence of a Gaussian linear model as a function of its scales, for any array library.
 
-Data enter through crossproducts about a reference point ``v0`` (any; near the least-squares
-solution no digits cancel), ``r0 = r − Z v0``::
+What is here concerns effects of which any two can meet, in the symbols of
+:mod:`pymc_marginal_lmm.ops.sweep`, where factors whose levels do not touch have been swept out::
 
-    A = ZᵀWZ        c = ZᵀWr0        s = r0ᵀWr0
-
-With a further common weight ``w`` (``1/σ²`` when ``W = I``)::
-
-    F = P0 + w ΛᵀAΛ      h = w Λᵀ(c + A v0)      û = F⁻¹h      δ = Λû − v0      e = Aδ − c
+    F = P0 + w ΛᵀAΛ = UᵀU      h = w Λᵀ(c + A v0)      û = F⁻¹h      δ = Λû − v0      e = Aδ − c
     Q = w (s − 2 δᵀc + δᵀAδ) + ûᵀP0û             ℓ = −½ (Q + log|F|)
-
-**Elimination.** The coupling ``A12`` is never multiplied by parameters: the Schur complement is
-taken in ``A``, and ``Λ2`` is applied to what is left, which is dense anyway. Level by level::
-
-    F11 = P1 + w Λ1ᵀA11Λ1        N = Λ1F11⁻¹        E = w NΛ1ᵀ
-    B = A22 − A21 E A12          P2 + w Λ2ᵀBΛ2 = U22ᵀU22      log|F| = log|F11| + 2 log|U22|
 
 **Gradient.** ``Q`` is a minimum over ``u``, so that its derivatives are those at fixed ``û``
 (envelope theorem)::
 
     ∂Q/∂s = w     ∂Q/∂c = −2wδ     ∂Q/∂A = w δδᵀ       ∂Q/∂w = s − 2δᵀc + δᵀAδ   ∂Q/∂Λ = 2w e ûᵀ
 
-With ``C = F⁻¹``, ``∂log|F|/∂A = w ΛCΛᵀ``, ``∂/∂Λ = 2w AΛC`` and ``∂/∂w = tr(I − P0C)/w``. All of it
-follows from ``G = Λ2C22Λ2ᵀ`` and its blocks ``H = A12 G A21``, level by level::
+With ``C = F⁻¹``, ``∂log|F|/∂A = w ΛCΛᵀ``, ``∂/∂Λ = 2w AΛC`` and ``∂/∂w = tr(I − P0C)/w``.
 
-    C22 = (U22ᵀU22)⁻¹       C11 = F11⁻¹ + w² NᵀHN       (AΛC)11 = A11Λ1C11 − w HN
-    Λ1C12Λ2ᵀ = −E A12 G     Λ1C11Λ1ᵀ = E/w + EHE        (AΛC)22 = BΛ2C22
-
-``Λ`` comes packed (:class:`Layout`): row ``j`` holds the entries of its block's row, so that a
-diagonal ``Λ`` is a column and correlated effects cost what they need.
+``Λ`` comes packed (:class:`~pymc_marginal_lmm.ops.layout.FactorLayout`), all factors one below the
+other.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
+from pymc_marginal_lmm.ops.blocks import ArrayLibrary, inverse_from_factor, transposed
+from pymc_marginal_lmm.ops.elimination import solve_dense
+from pymc_marginal_lmm.ops.layout import FactorLayout
 
-from pymc_marginal_lmm.ops.blocks import (
-    ArrayLibrary,
-    blockwise,
-    inverse_cholesky,
-    inverse_from_factor,
-    transposed,
-)
-from pymc_marginal_lmm.ops.coupling import Coupling, couple
-from pymc_marginal_lmm.ops.elimination import (
-    Workspace,
-    apply_blocks,
-    gram_blocks,
-    log_diagonals,
-    solve_dense,
-)
-from pymc_marginal_lmm.pattern import Pattern
-
-__all__ = ["Evidence", "FactorLayout", "Layout", "evidence", "evidence_pullback"]
-
-
-class FactorLayout(NamedTuple):
-    """Blocks of one factor's ``Λ``: row ``j`` has ``widths[j]`` entries from ``starts[j]`` on."""
-
-    n_levels: int
-    starts: tuple[int, ...]
-    widths: tuple[int, ...]
-
-    @property
-    def n_effects(self) -> int:
-        """``S``."""
-        return len(self.starts)
-
-    @property
-    def size(self) -> int:
-        """``M·S``."""
-        return self.n_levels * self.n_effects
-
-    @property
-    def diagonal(self) -> bool:
-        """Whether no two effects are correlated a priori."""
-        return all(width == 1 for width in self.widths)
-
-    def hot(self, packed_width: int) -> np.ndarray:
-        """Return ``(S, W, S)`` with a 1 where packed entry ``(j, k)`` sits in the block."""
-        hot = np.zeros((self.n_effects, packed_width, self.n_effects))
-        for j, (start, width) in enumerate(zip(self.starts, self.widths, strict=True)):
-            hot[j, np.arange(width), start + np.arange(width)] = 1.0
-        return hot
-
-
-class Layout(NamedTuple):
-    """The leading factor (None: there is none) and the trailing ones, in column order.
-
-    ``coupling`` says where ``A12`` can be non-zero; None: everywhere.
-    """
-
-    leading: FactorLayout | None
-    trailing: tuple[FactorLayout, ...]
-    coupling: Pattern | None = None
+__all__ = ["Evidence", "evidence", "evidence_pullback"]
 
 
 class Evidence(NamedTuple):
-    """Arguments of the evidence; shapes with ``M, S`` of the leading factor and ``q`` trailing.
+    """Arguments of the evidence.
 
-    ``w ()``; ``scale1 (M or 1, S, W1)``, ``scale2 (q, W2)``: packed ``Λ``; ``s ()``;
-    ``c1 (M, S)``, ``c2 (q)``; ``A11 (M, S, S)``, ``A12 (M, S, q)`` or, at the entries of a
-    pattern, ``(S, N)``, ``A22 (q, q)``;
-    ``v1 (M, S)``, ``v2 (q)``: ``v0``; ``p1 (S)``, ``p2 (q)``: diagonal of ``P0``.
+    ``w ()``; packed ``Λ``, ``scale (q, W)``; ``s ()``; ``c (q)``; ``A (q, q)``; ``v (q)``: ``v0``;
+    ``p (q)``: diagonal of ``P0``.
     """
 
     w: Any
-    scale1: Any
-    scale2: Any
+    scale: Any
     s: Any
-    c1: Any
-    c2: Any
-    A11: Any
-    A12: Any
-    A22: Any
-    v1: Any
-    v2: Any
-    p1: Any
-    p2: Any
+    c: Any
+    A: Any
+    v: Any
+    p: Any
 
 
-class _Trailing:
-    """``Λ2``, applied factor by factor."""
+class _Scale:
+    """``Λ``, applied factor by factor."""
 
-    def __init__(self, lib: ArrayLibrary, layout: Layout, scale2: Any) -> None:
+    def __init__(self, lib: ArrayLibrary, layout: Sequence[FactorLayout], scale: Any) -> None:
         self.lib = lib
-        self.factors = layout.trailing
-        self.scale2 = scale2
+        self.factors = layout
+        self.scale = scale
         self.diagonal = all(factor.diagonal for factor in self.factors)
         self.blocks: list[Any] = []
         start = 0
         for factor in self.factors if not self.diagonal else ():
-            packed = scale2[start : start + factor.size]
+            packed = scale[start : start + factor.size]
             packed = packed.reshape(factor.n_levels, factor.n_effects, -1)
-            hot = factor.hot(packed.shape[-1]).astype(scale2.dtype)
-            self.blocks.append(lib.xp.einsum("mjk,jkc->mjc", packed, hot))
+            self.blocks.append(factor.unpack(lib.xp, packed))
             start += factor.size
 
     def _blockwise(self, X: Any, blocks: list[Any]) -> Any:
@@ -151,20 +73,20 @@ class _Trailing:
         return self.lib.xp.concatenate(parts, axis=-1)
 
     def right(self, X: Any) -> Any:
-        """``X Λ2``."""
+        """``X Λ``."""
         if self.diagonal:
-            return X * self.scale2[:, 0]
+            return X * self.scale[:, 0]
         return self._blockwise(X, self.blocks)
 
     def right_transposed(self, X: Any) -> Any:
-        """``X Λ2ᵀ``."""
+        """``X Λᵀ``."""
         if self.diagonal:
-            return X * self.scale2[:, 0]
+            return X * self.scale[:, 0]
         return self._blockwise(X, [transposed(block) for block in self.blocks])
 
     def packed_product(self, X: Any, Y: Any) -> Any:
-        """``XᵀY`` (both ``(..., q)``, all leading axes summed) at the entries of ``Λ2``."""
-        xp, W = self.lib.xp, self.scale2.shape[1]
+        """``XᵀY`` (both ``(..., q)``, all leading axes summed) at the entries of ``Λ``."""
+        xp, W = self.lib.xp, self.scale.shape[1]
         X, Y = X.reshape(-1, X.shape[-1]), Y.reshape(-1, Y.shape[-1])
         if self.diagonal:
             return (X * Y).sum(axis=0)[:, None]
@@ -174,119 +96,53 @@ class _Trailing:
             here = slice(start, start + factor.size)
             x, y = X[:, here].reshape(shape), Y[:, here].reshape(shape)
             full = xp.einsum("rmj,rmc->mjc", x, y)
-            hot = factor.hot(W).astype(self.scale2.dtype)
-            parts.append(xp.einsum("mjc,jkc->mjk", full, hot).reshape(factor.size, W))
+            parts.append(factor.pack(xp, full, W).reshape(factor.size, W))
             start += factor.size
         return xp.concatenate(parts, axis=0)
 
 
-def _leading_blocks(lib: ArrayLibrary, layout: Layout, scale1: Any) -> Any:
-    if layout.leading is None:
-        return scale1[:, :, :1]
-    hot = layout.leading.hot(scale1.shape[-1]).astype(scale1.dtype)
-    return lib.xp.einsum("mjk,jkc->mjc", scale1, hot)
-
-
-def _times(args: Evidence, A12: Coupling, x1: Any, x2: Any) -> tuple[Any, Any]:
-    """Return ``A x``."""
-    y1 = (args.A11 * x1[:, None, :]).sum(axis=-1) + A12.times(x2)
-    return y1, A12.transposed_times(x1) + args.A22 @ x2
-
-
-def _residuals(args: Evidence, A12: Coupling, L1: Any, L2: _Trailing, u1: Any, u2: Any) -> tuple:
+def _residuals(args: Evidence, L: _Scale, u: Any) -> tuple[Any, Any, Any]:
     """Return ``δ``, ``e = Aδ − c`` and the unweighted sum of squares ``s − 2δᵀc + δᵀAδ``."""
-    d1 = (L1 * u1[:, None, :]).sum(axis=-1) - args.v1
-    d2 = L2.right_transposed(u2) - args.v2
-    y1, y2 = _times(args, A12, d1, d2)
-    e1, e2 = y1 - args.c1, y2 - args.c2
-    squares = args.s + (d1 * (e1 - args.c1)).sum() + (d2 * (e2 - args.c2)).sum()
-    return d1, d2, e1, e2, squares
+    d = L.right_transposed(u) - args.v
+    e = args.A @ d - args.c
+    return d, e, args.s + d @ (e - args.c)
 
 
-def _leading_products(lib: ArrayLibrary, w: Any, L1: Any, J: Any) -> tuple[Any, Any, Any]:
-    """Return ``F11⁻¹``, ``N = Λ1F11⁻¹`` and ``E = w NΛ1ᵀ``."""
-    C = gram_blocks(lib, J)
-    N = blockwise(lib, L1, C)
-    return C, N, w * blockwise(lib, N, transposed(L1))
-
-
-def evidence(lib: ArrayLibrary, layout: Layout, args: Evidence) -> tuple[Any, ...]:
-    """Return ``ℓ``, ``û1``, ``û2`` and the workspace ``J``, ``B``, ``U22``."""
-    xp, w = lib.xp, args.w
-    L1, L2 = _leading_blocks(lib, layout, args.scale1), _Trailing(lib, layout, args.scale2)
-    A12 = couple(lib, layout.coupling, args.A12)
-    eye1, eye2 = (xp.eye(p.shape[0], dtype=p.dtype) for p in (args.p1, args.p2))
-    F11 = args.p1 * eye1 + w * blockwise(lib, transposed(L1), blockwise(lib, args.A11, L1))
-    J = inverse_cholesky(xp, F11, L1.shape[-1])
-    C, N, E = _leading_products(lib, w, L1, J)
-    B = args.A22 - A12.congruence(E) if J.size and args.A22.size else args.A22
-    U22 = args.p2 * eye2 + w * L2.right(L2.right(B).T)
-    U22 = xp.linalg.cholesky(U22, upper=True) if U22.size else U22
-
-    y1, y2 = _times(args, A12, args.v1, args.v2)
-    h1 = w * (L1 * (args.c1 + y1)[:, :, None]).sum(axis=-2)
-    h2 = w * L2.right(args.c2 + y2 - A12.transposed_times(apply_blocks(lib, N, h1)))
-    u2 = solve_dense(lib, U22, h2)
-    coupled = A12.times(L2.right_transposed(u2))
-    u1 = apply_blocks(lib, C, h1) - w * (N * coupled[:, :, None]).sum(axis=-2)
-
-    *_, squares = _residuals(args, A12, L1, L2, u1, u2)
-    penalty = (args.p1 * u1**2).sum() + (args.p2 * u2**2).sum()
-    log_det = log_diagonals(lib, Workspace(J, U22))
-    return -0.5 * (w * squares + penalty + log_det), u1, u2, J, B, U22
+def evidence(
+    lib: ArrayLibrary, layout: Sequence[FactorLayout], args: Evidence
+) -> tuple[Any, Any, Any]:
+    """Return ``ℓ``, ``û`` and ``U``."""
+    xp, w, L = lib.xp, args.w, _Scale(lib, layout, args.scale)
+    F = args.p * xp.eye(args.p.shape[0], dtype=args.p.dtype) + w * L.right(L.right(args.A).T)
+    U = xp.linalg.cholesky(F, upper=True)
+    u = solve_dense(lib, U, w * L.right(args.c + args.A @ args.v))
+    *_, squares = _residuals(args, L, u)
+    log_det = 2 * xp.log(xp.diagonal(U)).sum()
+    return -0.5 * (w * squares + (args.p * u**2).sum() + log_det), u, U
 
 
 def evidence_pullback(
     lib: ArrayLibrary,
-    layout: Layout,
+    layout: Sequence[FactorLayout],
     args: Evidence,
-    u1: Any,
-    u2: Any,
-    J: Any,
-    B: Any,
-    U22: Any,
+    u: Any,
+    U: Any,
     bar: Any,
     *,
     constant_design: bool,
 ) -> tuple:
-    """Pull the cotangent of ``ℓ`` back to ``w, scale1, scale2, s, c1, c2`` and perhaps ``A``."""
-    xp, w = lib.xp, args.w
-    L1, L2 = _leading_blocks(lib, layout, args.scale1), _Trailing(lib, layout, args.scale2)
-    A12 = couple(lib, layout.coupling, args.A12)
-    d1, d2, e1, e2, squares = _residuals(args, A12, L1, L2, u1, u2)
-    C, N, E = _leading_products(lib, w, L1, J)
-    C22 = inverse_from_factor(lib, U22) if U22.size else U22
-    G = L2.right_transposed(L2.right_transposed(C22).T)
-    H = A12.sandwich(G)
-    HN = blockwise(lib, H, N)
-    C11 = C + w**2 * blockwise(lib, transposed(N), HN)
-
-    trace = args.c1.size + args.c2.size
-    trace -= (args.p1 * xp.diagonal(C11, axis1=-2, axis2=-1)).sum()
-    trace -= (args.p2 * xp.diagonal(C22)).sum()
-    w_bar = -0.5 * bar * (squares + trace / w)
-
+    """Pull the cotangent of ``ℓ`` back to ``w, scale, s, c`` and perhaps ``A``."""
+    xp, w, L = lib.xp, args.w, _Scale(lib, layout, args.scale)
+    d, e, squares = _residuals(args, L, u)
+    C = inverse_from_factor(lib, U)
+    trace = u.size - (args.p * xp.diagonal(C)).sum()
     half = -bar * w  # −½ · 2w
-    K1 = blockwise(lib, args.A11, blockwise(lib, L1, C11)) - w * HN
-    L1_bar = half * (e1[:, :, None] * u1[:, None, :] + K1)
-    if args.scale1.shape[0] == 1:
-        L1_bar = L1_bar.sum(axis=0, keepdims=True)
-    if layout.leading is None:
-        scale1_bar = xp.zeros_like(args.scale1)
-    else:
-        hot = layout.leading.hot(args.scale1.shape[-1]).astype(args.scale1.dtype)
-        scale1_bar = xp.einsum("mjc,jkc->mjk", L1_bar, hot)
-    if layout.trailing:
-        of_Q = L2.packed_product(e2[None], u2[None])
-        scale2_bar = half * (of_Q + L2.packed_product(transposed(L2.right(B)), C22))
-    else:
-        scale2_bar = xp.zeros_like(args.scale2)
-    small = (w_bar, scale1_bar, scale2_bar, -0.5 * bar * w, bar * w * d1, bar * w * d2)
+    scale_bar = L.packed_product(e[None], u[None]) + L.packed_product(
+        transposed(L.right(args.A)), C
+    )
+    w_bar = -0.5 * bar * (squares + trace / w)
+    small = (w_bar, half * scale_bar, -0.5 * bar * w, bar * w * d)
     if constant_design:
         return small
-    EHE = blockwise(lib, blockwise(lib, E, H), E)
-    EAG = couple(lib, layout.coupling, A12.product(G)).left(E)
-    A11_bar = half / 2 * (d1[:, :, None] * d1[:, None, :] + E / w + EHE)
-    A12_bar = half * (A12.outer(d1, d2) - EAG)
-    A22_bar = half / 2 * (d2[:, None] * d2 + G)
-    return (*small, A11_bar, A12_bar, A22_bar)
+    G = L.right_transposed(L.right_transposed(C).T)
+    return (*small, half / 2 * (d[:, None] * d + G))

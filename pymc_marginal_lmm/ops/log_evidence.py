@@ -17,66 +17,51 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, entries
-from pymc_marginal_lmm.ops.evidence import Evidence, Layout, evidence, evidence_pullback
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY
+from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
+from pymc_marginal_lmm.ops.layout import FactorLayout
 
 __all__ = ["LogEvidence", "LogEvidencePullback"]
 
 N_ARGUMENTS = len(Evidence._fields)
-N_INDICES = 4
-N_DIFFERENTIABLE = 6  # w, scale1, scale2, s, c1, c2
-DESIGN = slice(6, 9)  # A11, A12, A22
+N_DIFFERENTIABLE = 4  # w, scale, s, c
 
 
-def spans(layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Return where packed rows of ``Λ`` lie, ``(start, width)``: ``(S, 2)`` and ``(q, 2)``."""
-    leading = np.zeros((1, 2), dtype="int32")
-    if layout.leading is not None:
-        leading = np.array([layout.leading.starts, layout.leading.widths], dtype="int32").T
-    trailing, first = [np.zeros((0, 2), dtype="int32")], 0
-    for factor in layout.trailing:
-        row = np.array([factor.starts, factor.widths], dtype="int32").T
-        offset = np.arange(factor.n_levels, dtype="int32")[:, None] * factor.n_effects + first
-        starts = (row[:, 0] + offset).reshape(-1)
-        trailing.append(np.stack([starts, np.tile(row[:, 1], factor.n_levels)], axis=1))
+def span(layout: Sequence[FactorLayout]) -> np.ndarray:
+    """Return where packed rows of ``Λ`` lie, ``(start, width)``: ``(q, 2)``."""
+    rows, first = [np.zeros((0, 2), dtype="int32")], 0
+    for factor in layout:
+        offset = np.arange(factor.n_levels, dtype="int32")[:, None, None] * factor.n_effects + first
+        rows.append((factor.span + offset * [1, 0]).reshape(-1, 2))
         first += factor.size
-    return leading, np.concatenate(trailing).astype("int32")
-
-
-def indices(layout: Layout) -> tuple[np.ndarray, ...]:
-    """Return all that a kernel must know of the layout, as arrays: both spans, and the entries."""
-    return (*spans(layout), *entries(layout.coupling))
+    return np.concatenate(rows).astype("int32")
 
 
 class LogEvidence(Op):
     r"""Log evidence ``ℓ = −½ (Q + log|F|)`` of a Gaussian linear model.
 
-    Inputs are the fields of :class:`~pymc_marginal_lmm.ops.evidence.Evidence` and the arrays of
-    :func:`indices`; outputs ``ℓ``, ``û1 (M, S)``, ``û2 (q)`` and the workspace ``J, B, U22``.
-    Only ``ℓ`` is differentiable, exactly; the gradient reuses the factorisation. Where ``F`` is
-    not positive definite in floating point, the outputs are NaN.
-
-    With a dense coupling, work is ``O(M S³ + M S q² + q³)`` and memory ``O(M S (S + q) + q²)``;
-    with one that has ``n_i`` columns in level ``i``, ``O(M S³ + S Σ n_i² + q³)`` and
-    ``O(M S² + S Σ n_i + q²)``. The number of rows does not occur.
+    Inputs are the fields of :class:`~pymc_marginal_lmm.ops.evidence.Evidence` and the array of
+    :func:`span`; outputs ``ℓ``, ``û (q)`` and ``U (q, q)``. Only ``ℓ`` is differentiable, exactly;
+    the gradient reuses the factorisation. Where ``F`` is not positive definite in floating point,
+    the outputs are NaN. Work is ``O(q³)`` and memory ``O(q²)``.
 
     Parameters
     ----------
-    layout : Layout
-        Blocks of ``Λ``, and where ``A12`` can be non-zero.
+    layout : tuple of FactorLayout
+        Blocks of ``Λ``, factor by factor.
     constant_design : bool
         ``A`` holds no parameters: its gradient is not computed.
     """
 
     __props__ = ("layout", "constant_design")
 
-    def __init__(self, layout: Layout, constant_design: bool) -> None:
+    def __init__(self, layout: tuple[FactorLayout, ...], constant_design: bool) -> None:
         self.layout = layout
         self.constant_design = constant_design
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         if len(inputs) == N_ARGUMENTS:
-            inputs = (*inputs, *map(pt.constant, indices(self.layout)))
+            inputs = (*inputs, pt.constant(span(self.layout)))
         return super().__call__(*inputs, **kwargs)
 
     def make_node(self, *inputs: Variable) -> Apply:
@@ -84,23 +69,22 @@ class LogEvidence(Op):
         arguments, constants = variables[:N_ARGUMENTS], variables[N_ARGUMENTS:]
         dtype = upcast(*(x.type.dtype for x in arguments))
         args = Evidence(*(pt.cast(x, dtype) for x in arguments))
-        outputs = [pt.scalar(dtype=dtype), args.c1.type(), args.c2.type()]
-        outputs += [args.A11.type(), args.A22.type(), args.A22.type()]
+        outputs = [pt.scalar(dtype=dtype), args.c.type(), args.A.type()]
         return Apply(self, [*args, *constants], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         args = Evidence(*inputs[:N_ARGUMENTS])
         try:
             with np.errstate(all="ignore"):
-                results = evidence(NUMPY, self.layout, args)
+                results: tuple = evidence(NUMPY, self.layout, args)
         except np.linalg.LinAlgError:
-            like = (np.zeros(()), args.c1, args.c2, args.A11, args.A22, args.A22)
+            like = (np.zeros(()), args.c, args.A)
             results = tuple(np.full_like(x, np.nan) for x in like)
         _store(node, results, output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        used = N_DIFFERENTIABLE + (0 if self.constant_design else 3)
-        return [[i < used, False, False, False, False, False] for i in range(len(node.inputs))]
+        used = N_DIFFERENTIABLE + (not self.constant_design)
+        return [[i < used, False, False] for i in range(len(node.inputs))]
 
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
@@ -114,7 +98,7 @@ class LogEvidence(Op):
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         args = Evidence(*shapes[:N_ARGUMENTS])
-        return [(), args.c1, args.c2, args.A11, args.A22, args.A22]
+        return [(), args.c, args.A]
 
 
 class LogEvidencePullback(Op):
@@ -122,19 +106,19 @@ class LogEvidencePullback(Op):
 
     __props__ = ("layout", "constant_design")
 
-    def __init__(self, layout: Layout, constant_design: bool) -> None:
+    def __init__(self, layout: tuple[FactorLayout, ...], constant_design: bool) -> None:
         self.layout = layout
         self.constant_design = constant_design
 
     def make_node(self, *inputs: Variable) -> Apply:
         variables = [pt.as_tensor_variable(x) for x in inputs]
         variables[-1] = pt.cast(variables[-1], variables[0].type.dtype)
-        n_outputs = N_DIFFERENTIABLE + (0 if self.constant_design else 3)
+        n_outputs = N_DIFFERENTIABLE + (not self.constant_design)
         return Apply(self, variables, [x.type() for x in variables[:n_outputs]])
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         args = Evidence(*inputs[:N_ARGUMENTS])
-        outputs_and_bar = inputs[N_ARGUMENTS + N_INDICES :]
+        outputs_and_bar = inputs[N_ARGUMENTS + 1 :]
         with np.errstate(all="ignore"):
             results = evidence_pullback(
                 NUMPY, self.layout, args, *outputs_and_bar, constant_design=self.constant_design

@@ -1,15 +1,23 @@
 r"""Sweep a factor out of the crossproducts: what is left is a smaller problem of the same kind.
 
-Effects ``u1`` of a factor whose levels do not touch are integrated out of the evidence
-(:mod:`pymc_marginal_lmm.ops.evidence`), level by level, at fixed ``δ2`` of all others. With
-``R = A12``, ``a = c1 + A11 v1`` and, as there, ``F11 = P1 + w Λ1ᵀA11Λ1``, ``N = Λ1F11⁻¹``,
-``E = w NΛ1ᵀ``, the minimum over ``u1`` lies at ``δ1 − ER δ2`` with::
+Data enter the evidence through crossproducts about a reference point ``v0`` (any; near the
+least-squares solution no digits cancel), ``r0 = r − Z v0``, and a common weight ``w``::
 
-    u = wNᵀa       δ = Ea − v1       e = A11δ − c1
+    A = ZᵀWZ        c = ZᵀWr0        s = r0ᵀWr0        Q(u) = w (s − 2δᵀc + δᵀAδ) + uᵀP0u
+    F = P0 + w ΛᵀAΛ           δ = Λu − v0                   ℓ = −½ (min Q + log|F|)
 
-and the evidence of the others is that with these crossproducts, and ``log|F| = log|F11| + …``::
+Effects ``u1`` of a factor whose levels do not touch (``A11`` and ``F11`` are block diagonal) are
+minimised out level by level at fixed ``δ2`` of all others. With ``R = A12``, ``a = c1 + A11 v1``::
 
-    A' = A22 − RᵀER        c' = c2 − Rᵀδ        s' = s + z      z = δᵀ(e − c1) + uᵀP1u / w
+    F11 = P1 + w Λ1ᵀA11Λ1        N = Λ1F11⁻¹        E = w NΛ1ᵀ        (all block diagonal)
+    u = wNᵀa                     δ = Ea − v1        e = A11δ − c1
+
+the minimum lies at ``δ1 = δ − ERδ2``, and the problem of the others is that with ::
+
+    A' = A22 − RᵀER      c' = c2 − Rᵀδ      s' = s + z      z = δᵀ(e − c1) + uᵀP1u / w
+
+and ``log|F| = log|F11| + log|F'|``. Neither ``R`` nor what is left is multiplied by parameters, so
+that coupling is numbers at the entries that data fill (:mod:`pymc_marginal_lmm.ops.coupling`).
 
 **Gradient.** With cotangents ``K`` of ``RᵀER``, ``ρ`` of ``Rᵀδ``, ``z̄`` and ``λ`` of ``log|F11|``,
 ``g = ERρ``, ``t = wNᵀRρ``, ``T = ½R(K + Kᵀ)Rᵀ`` and ``X = (I − A11E)T + λA11``::
@@ -20,9 +28,9 @@ and the evidence of the others is that with these crossproducts, and ``log|F| = 
 since ``z`` is a minimum over ``u1`` (envelope theorem) and ``dE = w(I − EA11) dΛ Nᵀ + its transpose
 − E dA11 E + (E − EA11E) dw/w``.
 
-The columns of ``R (M, S, k + q)`` are those of the levels that a level is nested in, ``k`` *near*
-ones, which are others for each level, and the ``q`` *far* ones of the dense block. Of ``RᵀER``, the
-near rows are left by level, ``(M, k, k + q)``, and the far ones summed, ``(q, q)``.
+The others are *near*, effects of the levels that a level is nested in, ``k`` of them, others for
+each level; or *far*, the ``q`` of the dense block. Of ``RᵀER``, the near rows are left by level,
+and the far ones summed.
 """
 
 from __future__ import annotations
@@ -30,8 +38,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pymc_marginal_lmm.ops.blocks import ArrayLibrary, blockwise, inverse_cholesky, transposed
+from pymc_marginal_lmm.ops.coupling import couple
 from pymc_marginal_lmm.ops.elimination import apply_blocks, gram_blocks
-from pymc_marginal_lmm.ops.evidence import FactorLayout
+from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.pattern import Pattern
 
 __all__ = ["Sweepable", "Swept", "sweep", "sweep_pullback"]
 
@@ -39,14 +49,15 @@ __all__ = ["Sweepable", "Swept", "sweep", "sweep_pullback"]
 class Sweepable(NamedTuple):
     """Arguments of a sweep.
 
-    ``w ()``, packed ``Λ1 (M or 1, S, W)``, ``A11 (M, S, S)``, ``R (M, S, k + q)``, ``c1``,
-    ``v1 (M, S)``, ``p1 (S)``.
+    ``w ()``, packed ``Λ1 (M or 1, S, W)``, ``A11 (M, S, S)``; ``R``: ``near (M, S, k)`` and ``far
+    (M, S, q)`` or, at the entries of a pattern, ``(S, N)``; ``c1``, ``v1 (M, S)``, ``p1 (S)``.
     """
 
     w: Any
     scale: Any
     A: Any
-    R: Any
+    near: Any
+    far: Any
     c: Any
     v: Any
     p: Any
@@ -68,10 +79,9 @@ class Swept(NamedTuple):
 
 
 def _solved(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> tuple[Any, ...]:
-    """Return ``J, Λ, N, E, u, δ, e``."""
+    """Return ``J, N, E, u, δ, e``."""
     w, p = args.w, args.p
-    hot = layout.hot(args.scale.shape[-1]).astype(args.scale.dtype)
-    L = lib.xp.einsum("mjk,jkc->mjc", args.scale, hot)
+    L = layout.unpack(lib.xp, args.scale)
     F = p * lib.xp.eye(p.shape[0], dtype=p.dtype)
     F = F + w * blockwise(lib, transposed(L), blockwise(lib, args.A, L))
     J = inverse_cholesky(lib.xp, F, layout.n_effects)
@@ -82,51 +92,52 @@ def _solved(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> tuple[A
     return J, N, E, u, d, apply_blocks(lib, args.A, d) - args.c
 
 
-def sweep(lib: ArrayLibrary, layout: FactorLayout, k: int, args: Sweepable) -> Swept:
+def sweep(
+    lib: ArrayLibrary, layout: FactorLayout, pattern: Pattern | None, args: Sweepable
+) -> Swept:
     """Return what the swept effects take from the crossproducts of the others."""
-    xp, R = lib.xp, args.R
-    M, S, columns = R.shape
+    xp, near = lib.xp, args.near
+    far, k = couple(lib, pattern, args.far), near.shape[-1]
     J, _, E, u, d, e = _solved(lib, layout, args)
-    ER = blockwise(lib, E, R)
-    flat, flat_ER = R.reshape(M * S, columns)[:, k:], ER.reshape(M * S, columns)[:, k:]
-    near = blockwise(lib, transposed(R[:, :, :k]), ER)
-    near_c = (R[:, :, :k] * d[:, :, None]).sum(axis=1)
+    near_rows = xp.zeros((near.shape[0], 0, 0), dtype=d.dtype)
+    if k:
+        R = xp.concatenate([near, args.far], axis=2)
+        near_rows = blockwise(lib, blockwise(lib, transposed(near), E), R)
     return Swept(
         log_det=-2 * xp.log(xp.diagonal(J, axis1=1, axis2=2)).sum(),
         z=(d * (e - args.c)).sum() + (args.p * u**2).sum() / args.w,
-        near=near,
-        far=flat.T @ flat_ER,
-        near_c=near_c,
-        far_c=d.reshape(-1) @ flat,
+        near=near_rows,
+        far=far.congruence(E),
+        near_c=(near * d[:, :, None]).sum(axis=1),
+        far_c=far.transposed_times(d),
     )
 
 
 def sweep_pullback(
     lib: ArrayLibrary,
     layout: FactorLayout,
-    k: int,
+    pattern: Pattern | None,
     args: Sweepable,
     bars: Swept,
     *,
     constant_design: bool,
 ) -> tuple[Any, ...]:
-    """Pull cotangents back to ``w, scale, c`` and perhaps ``A, R``."""
-    w, A, R = args.w, args.A, args.R
-    M, S, columns = R.shape
+    """Pull cotangents back to ``w, scale, c`` and perhaps ``A, near, far``."""
+    w, A, near = args.w, args.A, args.near
+    far, k = couple(lib, pattern, args.far), near.shape[-1]
     _, N, E, u, d, e = _solved(lib, layout, args)
 
-    # R(K + Kᵀ) and Rρ, from the near rows, which are a level's own, and the far ones.
-    near_R = R[:, :, :k]
-    far_R = R.reshape(M * S, columns)[:, k:]
-    RK = blockwise(lib, near_R, bars.near)
-    far = (far_R @ (bars.far + bars.far.T)).reshape(M, S, columns - k)
-    far = far + RK[:, :, k:]
-    near = RK[:, :, :k] + blockwise(lib, R, transposed(bars.near))
-    RK = lib.xp.concatenate([near, far], axis=2)
-    Rr = (near_R * bars.near_c[:, None, :]).sum(axis=2) + (far_R @ bars.far_c).reshape(M, S)
+    K = bars.far + bars.far.T
+    T = far.sandwich(K) / 2
+    Rr = far.times(bars.far_c)
+    if k:
+        K11, K12 = bars.near[:, :, :k], bars.near[:, :, k:]
+        near_K = blockwise(lib, near, K11 + transposed(K11)) / 2
+        near_K = near_K + lib.xp.matmul(args.far, transposed(K12))
+        product = blockwise(lib, near_K, transposed(near))
+        T = T + (product + transposed(product)) / 2
+        Rr = Rr + (near * bars.near_c[:, None, :]).sum(axis=2)
 
-    T = blockwise(lib, RK, transposed(R)) if columns <= S else lib.xp.matmul(RK, transposed(R))
-    T = T / 2
     g, t = apply_blocks(lib, E, Rr), w * apply_blocks(lib, transposed(N), Rr)
     ET = blockwise(lib, E, T)
     X = T - blockwise(lib, A, ET) + bars.log_det * A
@@ -137,13 +148,17 @@ def sweep_pullback(
     L_bar = L_bar + 2 * w * blockwise(lib, X, N)
     if args.scale.shape[0] == 1:
         L_bar = L_bar.sum(axis=0, keepdims=True)
-    hot = layout.hot(args.scale.shape[-1]).astype(args.scale.dtype)
-    scale_bar = lib.xp.einsum("mjc,jkc->mjk", L_bar, hot)
+    scale_bar = layout.pack(lib.xp, L_bar, args.scale.shape[-1])
     small = (w_bar, scale_bar, g - 2 * bars.z * d)
     if constant_design:
         return small
     gd = (g - bars.z * d)[:, :, None] * d[:, None, :]
     A_bar = bars.log_det * E - (gd + transposed(gd)) / 2 - blockwise(lib, ET, E)
-    far_r = lib.xp.broadcast_to(bars.far_c, (M, columns - k))
-    rho = lib.xp.concatenate([bars.near_c, far_r], axis=1)
-    return (*small, A_bar, blockwise(lib, E, RK) + d[:, :, None] * rho[:, None, :])
+    far_bar = couple(lib, pattern, far.product(K)).left(E) + far.outer(d, bars.far_c)
+    near_bar = near
+    if k:
+        far_bar = far_bar + blockwise(lib, E, blockwise(lib, near, K12))
+        near_K = blockwise(lib, near, K11 + transposed(K11))
+        near_K = near_K + lib.xp.matmul(args.far, transposed(K12))
+        near_bar = blockwise(lib, E, near_K) + d[:, :, None] * bars.near_c[:, None, :]
+    return (*small, A_bar, near_bar, far_bar)

@@ -1,4 +1,4 @@
-"""The Op that sweeps a nested factor out: :mod:`pymc_marginal_lmm.ops.sweep` as one node."""
+"""The Op that sweeps a factor out: :mod:`pymc_marginal_lmm.ops.sweep` as one node."""
 
 from __future__ import annotations
 
@@ -12,70 +12,77 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY
-from pymc_marginal_lmm.ops.evidence import FactorLayout
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, entries
+from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, sweep, sweep_pullback
+from pymc_marginal_lmm.pattern import Pattern
 
-__all__ = ["SweepFactor", "SweepFactorPullback", "span"]
+__all__ = ["SweepFactor", "SweepFactorPullback"]
 
 N_ARGUMENTS = len(Sweepable._fields)
+N_INDICES = 3
 N_OUTPUTS = len(Swept._fields)
 
 
-def span(layout: FactorLayout) -> np.ndarray:
-    """Return where packed rows of a block of ``Λ`` lie, ``(start, width)``: ``(S, 2)``."""
-    return np.array([layout.starts, layout.widths], dtype="int32").T
-
-
 def differentiable(constant_design: bool) -> list[int]:
-    """Return the positions of arguments that have a gradient: ``w, scale, c``, and ``A, R``."""
-    return [0, 1, 4] if constant_design else [0, 1, 4, 2, 3]
+    """Return the arguments that have a gradient: ``w, scale, c``, and perhaps ``A, near, far``."""
+    return [0, 1, 5] if constant_design else [0, 1, 5, 2, 3, 4]
 
 
 class SweepFactor(Op):
     r"""Integrate a factor whose levels do not touch out of the crossproducts of the others.
 
-    Inputs are the fields of :class:`~pymc_marginal_lmm.ops.sweep.Sweepable` and the array of
-    :func:`span`, outputs those of :class:`~pymc_marginal_lmm.ops.sweep.Swept`. The gradient is
-    exact. Where ``F11`` is not positive definite in floating point, the outputs are NaN. Work and
-    memory are ``O(M S (S² + S(k + q) + k(k + q) + q²))`` and ``O(M (S + k)(S + k + q))``.
+    Inputs are the fields of :class:`~pymc_marginal_lmm.ops.sweep.Sweepable`, where packed rows of
+    ``Λ1`` lie and the two arrays of :func:`~pymc_marginal_lmm.ops.block_solve.entries`; outputs
+    those of :class:`~pymc_marginal_lmm.ops.sweep.Swept`. The gradient is exact. Where ``F11`` is
+    not positive definite in floating point, the outputs are NaN.
+
+    With all far columns, work is ``O(M S (S² + Sq + q² + k(k + q)))``; with ``n_i`` of them in
+    level ``i``, ``O(M S³ + S Σ n_i²)``. The number of rows does not occur.
 
     Parameters
     ----------
     layout : FactorLayout
         Blocks of ``Λ1``.
-    k : int
-        How many columns of ``R`` belong to the levels that a level is nested in.
+    pattern : Pattern or None
+        Which far columns each level meets; None: all of them. No near columns with a pattern.
     constant_design : bool
         ``A11`` and ``R`` hold no parameters: their gradient is not computed.
     """
 
-    __props__ = ("layout", "k", "constant_design")
+    __props__ = ("layout", "pattern", "constant_design")
 
-    def __init__(self, layout: FactorLayout, k: int, constant_design: bool) -> None:
+    def __init__(
+        self, layout: FactorLayout, pattern: Pattern | None, constant_design: bool
+    ) -> None:
         self.layout = layout
-        self.k = k
+        self.pattern = pattern
         self.constant_design = constant_design
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         if len(inputs) == N_ARGUMENTS:
-            inputs = (*inputs, pt.constant(span(self.layout)))
+            indices = (self.layout.span, *entries(self.pattern))
+            inputs = (*inputs, *map(pt.constant, indices))
         return super().__call__(*inputs, **kwargs)
 
     def make_node(self, *inputs: Variable) -> Apply:
         variables = [pt.as_tensor_variable(x) for x in inputs]
-        arguments, constant = variables[:N_ARGUMENTS], variables[N_ARGUMENTS:]
+        arguments, indices = variables[:N_ARGUMENTS], variables[N_ARGUMENTS:]
         dtype = upcast(*(x.type.dtype for x in arguments))
         args = Sweepable(*(pt.cast(x, dtype) for x in arguments))
-        M, _, columns = args.R.type.shape
-        k, q = self.k, columns - self.k
-        shapes = Swept((), (), (M, k, columns), (q, q), (M, k), (q,))
+        M, _, k = args.near.type.shape
+        q = args.far.type.shape[2] if self.pattern is None else self.pattern.n_columns
+        shapes = Swept((), (), (M, k, k + q), (q, q), (M, k), (q,))
         outputs = [pt.tensor(dtype=dtype, shape=shape) for shape in shapes]
-        return Apply(self, [*args, *constant], outputs)
+        return Apply(self, [*args, *indices], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
-        with np.errstate(all="ignore"):
-            results = sweep(NUMPY, self.layout, self.k, Sweepable(*inputs[:N_ARGUMENTS]))
+        try:
+            with np.errstate(all="ignore"):
+                args = Sweepable(*inputs[:N_ARGUMENTS])
+                results = sweep(NUMPY, self.layout, self.pattern, args)
+        except np.linalg.LinAlgError:
+            results = Swept(*(np.full(out.type.shape, np.nan) for out in node.outputs))
         _store(node, results, output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
@@ -89,7 +96,7 @@ class SweepFactor(Op):
             out.zeros_like() if isinstance(bar.type, DisconnectedType) else bar
             for out, bar in zip(outputs, cotangents, strict=True)
         ]
-        op = SweepFactorPullback(self.layout, self.k, self.constant_design)
+        op = SweepFactorPullback(self.layout, self.pattern, self.constant_design)
         results: list[Variable] = [disconnected_type() for _ in inputs]
         for i, bar in zip(
             differentiable(self.constant_design), op(*inputs, *bars, return_list=True), strict=True
@@ -104,26 +111,34 @@ class SweepFactor(Op):
 class SweepFactorPullback(Op):
     """Gradient of :class:`SweepFactor`: its inputs, and the cotangents of its outputs."""
 
-    __props__ = ("layout", "k", "constant_design")
+    __props__ = ("layout", "pattern", "constant_design")
 
-    def __init__(self, layout: FactorLayout, k: int, constant_design: bool) -> None:
+    def __init__(
+        self, layout: FactorLayout, pattern: Pattern | None, constant_design: bool
+    ) -> None:
         self.layout = layout
-        self.k = k
+        self.pattern = pattern
         self.constant_design = constant_design
 
     def make_node(self, *inputs: Variable) -> Apply:
         variables = [pt.as_tensor_variable(x) for x in inputs]
         dtype = variables[0].type.dtype
-        variables[N_ARGUMENTS + 1 :] = [pt.cast(x, dtype) for x in variables[N_ARGUMENTS + 1 :]]
+        bars = slice(N_ARGUMENTS + N_INDICES, None)
+        variables[bars] = [pt.cast(x, dtype) for x in variables[bars]]
         wrt = differentiable(self.constant_design)
         return Apply(self, variables, [variables[i].type() for i in wrt])
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
-        args, bars = Sweepable(*inputs[:N_ARGUMENTS]), Swept(*inputs[N_ARGUMENTS + 1 :])
-        with np.errstate(all="ignore"):
-            results = sweep_pullback(
-                NUMPY, self.layout, self.k, args, bars, constant_design=self.constant_design
-            )
+        args, bars = Sweepable(*inputs[:N_ARGUMENTS]), Swept(*inputs[N_ARGUMENTS + N_INDICES :])
+        constant = self.constant_design
+        try:
+            with np.errstate(all="ignore"):
+                results = sweep_pullback(
+                    NUMPY, self.layout, self.pattern, args, bars, constant_design=constant
+                )
+        except np.linalg.LinAlgError:
+            wrt = (inputs[i] for i in differentiable(constant))
+            results = tuple(np.full_like(x, np.nan) for x in wrt)
         _store(node, results, output_storage)
 
     def pullback(self, *args: object) -> list[Variable]:

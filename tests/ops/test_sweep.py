@@ -1,4 +1,7 @@
-"""The sweep of a nested factor against dense linear algebra: values, gradients, dtypes, NaN."""
+"""The sweep of a nested factor against dense linear algebra: values, gradients, dtypes, NaN.
+
+Sweeps that leave a dense block only are tested with it: ``test_log_evidence``.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from numpy.testing import assert_allclose
 from pymc.sampling.jax import get_jaxified_graph
 
 from pymc_marginal_lmm.ops import SweepFactor
-from pymc_marginal_lmm.ops.evidence import FactorLayout
+from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept
 
 BACKENDS = ("FAST_COMPILE", "NUMBA", "JAX")
-DESIGN = ("A", "R")
+DESIGN = ("A", "near", "far")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Case:
             w=np.array(0.7),
             scale=rng.normal(size=(1 if self.shared_scale else M, S, max(self.layout.widths))),
             A=root @ root.swapaxes(1, 2),
-            R=rng.normal(size=(M, S, self.k + self.q)),
+            near=rng.normal(size=(M, S, self.k)),
+            far=rng.normal(size=(M, S, self.q)),
             c=rng.normal(size=(M, S)),
             v=rng.normal(size=(M, S)),
             p=p,
@@ -70,7 +74,8 @@ class Case:
             L = np.zeros((layout.n_effects,) * 2, dtype=complex)
             for j, (start, width) in enumerate(zip(layout.starts, layout.widths, strict=True)):
                 L[j, start : start + width] = args.scale[i % len(args.scale), j, :width]
-            A, R, c, v = (args.A[i] + args.A[i].T) / 2, args.R[i], args.c[i], args.v[i]
+            A, c, v = (args.A[i] + args.A[i].T) / 2, args.c[i], args.v[i]
+            R = np.concatenate([args.near[i], args.far[i]], axis=1)
             F = np.diag(args.p) + args.w * L.T @ A @ L
             u = np.linalg.solve(F, args.w * L.T @ (c + A @ v))
             d = L @ u - v
@@ -126,7 +131,7 @@ def symbols(args: Sweepable) -> Sweepable:
 def total(
     case: Case, inputs: Sweepable, *, constant_design: bool
 ) -> tuple[pt.TensorVariable, list]:
-    outputs = SweepFactor(case.layout, case.k, constant_design)(*inputs)
+    outputs = SweepFactor(case.layout, None, constant_design)(*inputs)
     weighed = [
         (out * cotangent).sum() for out, cotangent in zip(outputs, case.cotangents, strict=True)
     ]
@@ -163,7 +168,7 @@ def test_gradient_by_jax(case: Case) -> None:
     inputs = symbols(case.args)
     value, _ = total(case, inputs, constant_design=False)
     function = get_jaxified_graph(inputs=list(inputs), outputs=[value])
-    bars = jax.jit(jax.grad(lambda *args: function(*args)[0], (0, 1, 2, 3, 4)))(*case.args)
+    bars = jax.jit(jax.grad(lambda *args: function(*args)[0], (0, 1, 2, 3, 4, 5)))(*case.args)
     for name, bar in zip(Sweepable._fields, bars, strict=False):
         assert_gradient(np.asarray(bar), case, name)
 
@@ -172,7 +177,7 @@ def test_gradient_by_jax(case: Case) -> None:
 def test_only_some_outputs_are_used(backend: str) -> None:
     case = CASES[0]
     inputs = symbols(case.args)
-    log_det = SweepFactor(case.layout, case.k, True)(*inputs)[0]
+    log_det = SweepFactor(case.layout, None, True)(*inputs)[0]
     function = pytensor.function(
         list(inputs), pt.grad(log_det, [inputs.w, inputs.scale, inputs.c]), mode=backend
     )
@@ -197,7 +202,7 @@ def test_float32(backend: str) -> None:
     case = CASES[4]
     args = Sweepable(*(x.astype("float32") for x in case.args))
     inputs = symbols(args)
-    outputs = SweepFactor(case.layout, case.k, True)(*inputs)
+    outputs = SweepFactor(case.layout, None, True)(*inputs)
     results = pytensor.function(list(inputs), outputs, mode=backend)(*args)
     for found, expected in zip(results, case.dense(case.args), strict=True):
         assert found.dtype == "float32"

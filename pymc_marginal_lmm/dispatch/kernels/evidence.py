@@ -6,15 +6,6 @@ import numpy as np
 from numba import njit
 
 from pymc_marginal_lmm.dispatch.kernels import dense
-from pymc_marginal_lmm.dispatch.kernels.coupling import (
-    complement,
-    level_columns,
-    level_row,
-    sandwich,
-    times,
-    transposed_times,
-)
-from pymc_marginal_lmm.dispatch.kernels.elimination import gram_block, inverse_cholesky, multiply
 
 __all__ = ["log_evidence", "log_evidence_pullback"]
 
@@ -45,228 +36,97 @@ def _left(scale, span, u, out):  # type: ignore[no-untyped-def]
             out[j] += scale[j, k] * u[span[j, 0] + k]
 
 
-@njit
-def _unpack(scale, span, L):  # type: ignore[no-untyped-def]
-    """Write one block of ``Λ`` in full."""
-    L[:] = 0.0
-    for j in range(L.shape[0]):
-        for k in range(span[j, 1]):
-            L[j, span[j, 0] + k] = scale[j, k]
-
-
-@njit
-def _times(A11, A12, A22, starts, columns, x1, x2):  # type: ignore[no-untyped-def]
-    """Return ``A x``."""
-    M, S = x1.shape
-    y1, y2 = np.zeros_like(x1), np.empty_like(x2)
-    for i in range(M):
-        for a in range(S):
-            for b in range(S):
-                y1[i, a] += A11[i, a, b] * x1[i, b]
-    for i in range(x2.shape[0]):
-        y2[i] = dense.dot(A22[i], x2)
-    times(A12, starts, columns, x2, y1)
-    transposed_times(A12, starts, columns, x1, y2)
-    return y1, y2
-
-
-@njit
-def _residuals(  # type: ignore[no-untyped-def]
-    scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
-):
-    """Return ``δ``, ``e = Aδ − c`` and ``s − 2δᵀc + δᵀAδ``."""
-    d1, d2 = np.empty_like(u1), np.empty_like(u2)
-    for i in range(u1.shape[0]):
-        _left(scale1[min(i, scale1.shape[0] - 1)], span1, u1[i], d1[i])
-    _left(scale2, span2, u2, d2)
-    d1 -= v1
-    d2 -= v2
-    e1, e2 = _times(A11, A12, A22, starts, columns, d1, d2)
-    squares = s
-    for i in range(d1.shape[0]):
-        for a in range(d1.shape[1]):
-            e1[i, a] -= c1[i, a]
-            squares += d1[i, a] * (e1[i, a] - c1[i, a])
-    for c in range(d2.shape[0]):
-        e2[c] -= c2[c]
-        squares += d2[c] * (e2[c] - c2[c])
-    return d1, d2, e1, e2, squares
-
-
 @njit(fastmath=dense.FAST)
-def _trailing_precision(w, scale2, span2, p2, B, F22):  # type: ignore[no-untyped-def]
-    """Write ``P2 + w Λ2ᵀBΛ2``."""
-    q = p2.shape[0]
-    row = np.empty(q, dtype=B.dtype)
-    F22[:] = 0.0
+def _precision(w, scale, span, p, A, F):  # type: ignore[no-untyped-def]
+    """Write ``P0 + w ΛᵀAΛ``."""
+    q = p.shape[0]
+    row = np.empty(q, dtype=A.dtype)
+    F[:] = 0.0
     for j in range(q):
-        _right(B[j], scale2, span2, row)
-        for k in range(span2[j, 1]):
-            out, c = F22[span2[j, 0] + k], w * scale2[j, k]
+        _right(A[j], scale, span, row)
+        for k in range(span[j, 1]):
+            out, c = F[span[j, 0] + k], w * scale[j, k]
             for i in range(q):
                 out[i] += c * row[i]
     for j in range(q):
-        F22[j, j] += p2[j]
+        F[j, j] += p[j]
 
 
 @njit(fastmath=dense.FAST)
-def _trailing_covariance(scale2, span2, C22):  # type: ignore[no-untyped-def]
-    """Overwrite ``C22`` by ``G = Λ2C22Λ2ᵀ``: a large matrix more would cost its page faults."""
-    q = C22.shape[0]
-    block, row = np.empty((scale2.shape[1], q), dtype=C22.dtype), np.empty(q, dtype=C22.dtype)
+def _covariance(scale, span, C):  # type: ignore[no-untyped-def]
+    """Overwrite ``C`` by ``G = ΛCΛᵀ``: a large matrix more would cost its page faults."""
+    q = C.shape[0]
+    block, row = np.empty((scale.shape[1], q), dtype=C.dtype), np.empty(q, dtype=C.dtype)
     for j in range(q):
-        start, width = span2[j, 0], span2[j, 1]
-        if start == j:  # the rows that this block of Λ2 mixes
+        start, width = span[j, 0], span[j, 1]
+        if start == j:  # the rows that this block of Λ mixes
             for k in range(width):
                 for i in range(q):
-                    block[k, i] = C22[j + k, i]
+                    block[k, i] = C[j + k, i]
         for i in range(q):
-            row[i] = scale2[j, 0] * block[0, i]
+            row[i] = scale[j, 0] * block[0, i]
         for k in range(1, width):
-            c = scale2[j, k]
+            c = scale[j, k]
             for i in range(q):
                 row[i] += c * block[k, i]
-        _left(scale2, span2, row, C22[j])
+        _left(scale, span, row, C[j])
 
 
 @njit
-def log_evidence(  # type: ignore[no-untyped-def]
-    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
-    value_out, u1, u2, J, B, U22,
-):  # fmt: skip
+def _residuals(scale, span, s, c, A, v, u, d, e):  # type: ignore[no-untyped-def]
+    """Write ``δ`` and ``e = Aδ − c``; return ``s − 2δᵀc + δᵀAδ``."""
+    _left(scale, span, u, d)
+    squares = s
+    for j in range(d.shape[0]):
+        d[j] -= v[j]
+    for j in range(d.shape[0]):
+        e[j] = dense.dot(A[j], d) - c[j]
+        squares += d[j] * (e[j] - c[j])
+    return squares
+
+
+@njit
+def log_evidence(w, scale, s, c, A, v, p, span, value, u, U):  # type: ignore[no-untyped-def]
     """``evidence.evidence``."""
-    M, S = c1.shape
-    weight, dtype = w[0], A11.dtype
-    work = np.zeros((5, S, S), dtype=dtype)
-    L, C, AL, F11, chol = work[0], work[1], work[2], work[3], work[4]
-    N, R = np.empty((M, S, S), dtype=dtype), np.empty((M, S, S), dtype=dtype)
-    half = 0.0
-    for i in range(M):
-        _unpack(scale1[min(i, scale1.shape[0] - 1)], span1, L)
-        multiply(A11[i], L, AL)
-        multiply(L.T, AL, F11)
-        for a in range(S):
-            for b in range(S):
-                F11[a, b] *= weight
-            F11[a, a] += p1[a]
-        half += inverse_cholesky(F11, chol, J[i])
-        gram_block(J[i], C)
-        multiply(L, C, N[i])
-        multiply(J[i], L.T, R[i])
-    R *= np.sqrt(weight)
-    B.reshape(-1)[:] = A22.reshape(-1)
-    complement(R, A12, starts, columns, B)
-    _trailing_precision(weight, scale2, span2, p2, B, U22)
-    half += dense.factorize(U22)
-
-    y1, y2 = _times(A11, A12, A22, starts, columns, v1, v2)
-    y1 += c1
-    y2 += c2
-    h1, z1 = np.zeros((M, S), dtype=dtype), np.zeros((M, S), dtype=dtype)
-    for i in range(M):
-        _right(weight * y1[i], scale1[min(i, scale1.shape[0] - 1)], span1, h1[i])
-        for a in range(S):
-            for b in range(S):
-                z1[i, a] -= N[i, a, b] * h1[i, b]
-    transposed_times(A12, starts, columns, z1, y2)
-    _right(weight * y2, scale2, span2, u2)
-    dense.solve(U22, u2)
-    x2 = np.empty_like(u2)
-    _left(scale2, span2, u2, x2)
-    y1[:] = 0.0
-    times(A12, starts, columns, x2, y1)
-    for i in range(M):
-        gram_block(J[i], C)
-        for a in range(S):
-            u1[i, a] = 0.0
-            for b in range(S):
-                u1[i, a] += C[a, b] * h1[i, b] - weight * N[i, b, a] * y1[i, b]
+    q, weight = c.shape[0], w[0]
+    _precision(weight, scale, span, p, A, U)
+    half = dense.factorize(U)
+    d, e = np.empty_like(c), np.empty_like(c)
+    for j in range(q):
+        e[j] = weight * (dense.dot(A[j], v) + c[j])
+    _right(e, scale, span, u)
+    dense.solve(U, u)
     if np.isnan(half):
-        u1[:], u2[:] = np.nan, np.nan
-
-    _, _, _, _, squares = _residuals(
-        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
-    )
-    value = weight * squares + 2.0 * half
-    for i in range(M):
-        for a in range(S):
-            value += p1[a] * u1[i, a] ** 2
-    for c in range(u2.shape[0]):
-        value += p2[c] * u2[c] ** 2
-    value_out[0] = -0.5 * value
+        u[:] = np.nan
+    total = weight * _residuals(scale, span, s[0], c, A, v, u, d, e) + 2.0 * half
+    for j in range(q):
+        total += p[j] * u[j] ** 2
+    value[0] = -0.5 * total
 
 
 @njit
 def log_evidence_pullback(  # type: ignore[no-untyped-def]
-    w, scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, p1, p2, span1, span2, starts, columns,
-    u1, u2, J, B, U22, bar,
-    w_bar, scale1_bar, scale2_bar, s_bar, c1_bar, c2_bar, A11_bar, A12_bar, A22_bar,
-    with_design,
-):  # fmt: skip
+    w, scale, s, c, A, v, p, span, u, U, bar, w_bar, scale_bar, s_bar, c_bar, A_bar, with_design
+):
     """``evidence.evidence_pullback``; ``with_design``: whether the gradient of ``A`` is wanted."""
-    M, S = u1.shape
-    q = u2.shape[0]
-    weight, outer, dtype = w[0], -bar[0] * w[0], A11.dtype  # −½ · 2w
-    d1, d2, e1, e2, squares = _residuals(
-        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
-    )
-    C22 = dense.inverse(U22)
-    trace = 1.0 * (M * S + q)
-    row = np.empty(q, dtype=dtype)
+    q, weight, outer = u.shape[0], w[0], -bar[0] * w[0]  # −½ · 2w
+    d, e, row = np.empty_like(c), np.empty_like(c), np.empty_like(c)
+    squares = _residuals(scale, span, s[0], c, A, v, u, d, e)
+    C = dense.inverse(U)
+    trace = 1.0 * q
     for j in range(q):
-        trace -= p2[j] * C22[j, j]
-        _right(B[j], scale2, span2, row)
-        scale2_bar[j] = 0.0
-        for k in range(span2[j, 1]):
-            a = span2[j, 0] + k
-            scale2_bar[j, k] = outer * (e2[j] * u2[a] + dense.dot(row, C22[a]))
-    _trailing_covariance(scale2, span2, C22)
-    G = C22
-    blocks, Y = sandwich(A12, starts, columns, M, S, G, with_design)
-
-    scale1_bar[:] = 0.0
-    work = np.empty((8, S, S), dtype=dtype)
-    L, C, N, HN = work[0], work[1], work[2], work[3]
-    C11, K1, X, E = work[4], work[5], work[6], work[7]
-    for i in range(M):
-        m = min(i, scale1.shape[0] - 1)
-        _unpack(scale1[m], span1, L)
-        gram_block(J[i], C)
-        multiply(L, C, N)
-        multiply(blocks[i], N, HN)
-        multiply(N.T, HN, C11)
-        for a in range(S):
-            for b in range(S):
-                C11[a, b] = C[a, b] + weight * weight * C11[a, b]
-            trace -= p1[a] * C11[a, a]
-        multiply(L, C11, X)
-        multiply(A11[i], X, K1)
-        for j in range(S):
-            for k in range(span1[j, 1]):
-                a = span1[j, 0] + k
-                t = e1[i, j] * u1[i, a] + K1[j, a] - weight * HN[j, a]
-                scale1_bar[m, j, k] += outer * t
-        if with_design:
-            multiply(X, L.T, C11)
-            multiply(N, L.T, E)
-            for j in range(S):
-                for b in range(S):
-                    A11_bar[i, j, b] = 0.5 * outer * (C11[j, b] + d1[i, j] * d1[i, b])
-                a12 = level_row(A12_bar, starts, S, q, i, j)
-                a12[:] = 0.0
-                for b in range(S):
-                    y, c = level_row(Y, starts, S, q, i, b), -outer * weight * E[j, b]
-                    for k in range(a12.shape[0]):
-                        a12[k] += c * y[k]
-                here = level_columns(starts, columns, i)
-                for k in range(a12.shape[0]):
-                    column = k if starts.shape[0] == 0 else here[k]
-                    a12[k] += outer * d1[i, j] * d2[column]
+        trace -= p[j] * C[j, j]
+        _right(A[j], scale, span, row)
+        scale_bar[j] = 0.0
+        for k in range(span[j, 1]):
+            a = span[j, 0] + k
+            scale_bar[j, k] = outer * (e[j] * u[a] + dense.dot(row, C[a]))
     w_bar[0] = -0.5 * bar[0] * (squares + trace / weight)
     s_bar[0] = -0.5 * bar[0] * weight
-    c1_bar[:] = -outer * d1
-    c2_bar[:] = -outer * d2
+    for j in range(q):
+        c_bar[j] = -outer * d[j]
     if with_design:
+        _covariance(scale, span, C)
         for j in range(q):
-            for c in range(q):
-                A22_bar[j, c] = 0.5 * outer * (G[j, c] + d2[j] * d2[c])
+            for k in range(q):
+                A_bar[j, k] = 0.5 * outer * (C[j, k] + d[j] * d[k])

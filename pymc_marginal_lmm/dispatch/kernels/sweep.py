@@ -6,6 +6,14 @@ import numpy as np
 from numba import njit
 
 from pymc_marginal_lmm.dispatch.kernels import lanes
+from pymc_marginal_lmm.dispatch.kernels.coupling import (
+    complement,
+    level_columns,
+    level_row,
+    sandwich,
+    times,
+    transposed_times,
+)
 from pymc_marginal_lmm.dispatch.kernels.dense import FAST
 from pymc_marginal_lmm.dispatch.kernels.lanes import LANES
 
@@ -14,9 +22,9 @@ __all__ = ["sweep", "sweep_pullback"]
 
 @njit(fastmath=FAST)
 def _solved(first, n, w, scale, A, c, v, p, span, work, N, E, u, d, e):  # type: ignore[no-untyped-def]
-    """Write ``N, E, u, δ, e`` of a tile, ``A`` into ``work[0]``; return half of ``log|F11|``."""
+    """Write ``N, E, u, δ, e`` of a tile, ``A, Λ, J`` into ``work``; return half ``log|F11|``."""
     S = c.shape[1]
-    own, L, X, F, J = work[0], work[1], work[2], work[3], work[4]
+    own, L, J, X, F = work[0], work[1], work[2], work[3], work[4]
     lanes.gather(A, first, n, own)
     lanes.unpack(scale, span, first, n, L)
     lanes.multiply(own, L, n, X)
@@ -52,96 +60,135 @@ def _solved(first, n, w, scale, A, c, v, p, span, work, N, E, u, d, e):  # type:
 
 
 @njit(fastmath=FAST)
-def _dot(x, y, n):  # type: ignore[no-untyped-def]
-    s = x.dtype.type(0.0)
-    for t in range(n):
-        s += x[t] * y[t]
-    return s
-
-
-@njit(fastmath=FAST)
 def sweep(  # type: ignore[no-untyped-def]
-    w, scale, A, R, c, v, p, span, log_det, z, near, far, near_c, far_c
-):
+    w, scale, A, near, far, c, v, p, span, starts, columns,
+    log_det, z, near_rows, far_rows, near_c, far_c,
+):  # fmt: skip
     """``sweep.sweep``."""
-    M, S, columns = R.shape
-    k, weight, dtype = near_c.shape[1], w[0], A.dtype
+    M, S, k = near.shape
+    q, weight, dtype = far_c.shape[0], w[0], A.dtype
     work, vectors = np.empty((7, S, S, LANES), dtype), np.empty((3, S, LANES), dtype)
-    wide = np.empty((3, S, columns, LANES), dtype)
-    E, r, ER = work[6], wide[0], wide[1]
+    tall = np.empty((2, S, k, LANES), dtype)
+    L, J, root, E = work[1], work[2], work[3], work[6]
     u, d, e = vectors[0], vectors[1], vectors[2]
-    halves, squares = 0.0, 0.0
-    far[:], far_c[:] = 0.0, 0.0
+    r, Er = tall[0], tall[1]
+    roots, deltas = np.empty((M, S, S), dtype), np.empty((M, S), dtype)
+    halves, squares, scaling = 0.0, 0.0, np.sqrt(weight)
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
         halves += _solved(
             first, n, weight, scale, A, c, v, p, span, work, work[5], E, u, d, e
         )  # fmt: skip
-        lanes.gather(R, first, n, r)
-        lanes.multiply(E, r, n, ER)
+        lanes.multiply_transposed(J, L, n, root)  # E = rootᵀroot
         for a in range(S):
             for t in range(n):
                 squares += d[a, t] * (e[a, t] - c[first + t, a]) + p[a] * u[a, t] ** 2 / weight
+                deltas[first + t, a] = d[a, t]
+            for b in range(S):
+                for t in range(n):
+                    roots[first + t, a, b] = scaling * root[a, b, t]
+        if k == 0:
+            continue
+        lanes.gather(near, first, n, r)
+        lanes.multiply(E, r, n, Er)
         for b in range(k):
             for t in range(n):
                 s = dtype.type(0.0)
                 for a in range(S):
                     s += r[a, b, t] * d[a, t]
                 near_c[first + t, b] = s
-            for j in range(columns):
+            for j in range(k):
                 for t in range(n):
                     s = dtype.type(0.0)
                     for a in range(S):
-                        s += r[a, b, t] * ER[a, j, t]
-                    near[first + t, b, j] = s
-        for b in range(k, columns):
-            for a in range(S):
-                far_c[b - k] += _dot(r[a, b], d[a], n)
-                for j in range(k, columns):
-                    far[b - k, j - k] += _dot(r[a, b], ER[a, j], n)
+                        s += Er[a, b, t] * r[a, j, t]
+                    near_rows[first + t, b, j] = s
+            for t in range(n):
+                for j in range(q):
+                    near_rows[first + t, b, k + j] = 0.0
+                for a in range(S):
+                    x, place = Er[a, b, t], ((first + t) * S + a) * q
+                    for j in range(q):
+                        near_rows[first + t, b, k + j] += x * far[place + j]
+    far_rows[:] = 0.0
+    far_c[:] = 0.0
+    if q > 0:
+        complement(roots, far, starts, columns, far_rows)
+        for j in range(q):
+            for b in range(q):
+                far_rows[j, b] = -far_rows[j, b]
+        transposed_times(far, starts, columns, deltas, far_c)
     log_det[0], z[0] = 2.0 * halves, squares
 
 
 @njit(fastmath=FAST)
+def _near_products(first, n, near, far, q, K, r, RK, T):  # type: ignore[no-untyped-def]
+    """Write ``n(K11 + K11ᵀ) + fK12ᵀ`` into ``RK``; add what is near of ``R(K + Kᵀ)Rᵀ`` to ``T``."""
+    S, k = r.shape[:2]
+    lanes.gather(near, first, n, r)
+    for b in range(k):
+        for a in range(S):
+            for t in range(n):
+                i, place = first + t, ((first + t) * S + a) * q
+                s = K.dtype.type(0.0)
+                for j in range(q):
+                    s += far[place + j] * K[i, b, k + j]
+                for c in range(S):
+                    T[a, c, t] += s * r[c, b, t]
+                    T[c, a, t] += s * r[c, b, t]
+                RK[a, b, t] = s
+    for b in range(k):
+        for a in range(S):
+            for t in range(n):
+                i, s = first + t, K.dtype.type(0.0)
+                for j in range(k):
+                    s += r[a, j, t] * (K[i, j, b] + K[i, b, j])
+                for c in range(S):
+                    T[a, c, t] += s * r[c, b, t]
+                RK[a, b, t] += s
+
+
+@njit(fastmath=FAST)
 def sweep_pullback(  # type: ignore[no-untyped-def]
-    w, scale, A, R, c, v, p, span, log_det_bar, z_bar, near_bar, far_bar, near_c_bar, far_c_bar,
-    w_bar, scale_bar, c_bar, A_bar, R_bar, with_design,
+    w, scale, A, near, far, c, v, p, span, starts, columns,
+    log_det_bar, z_bar, near_bars, far_bars, near_c_bar, far_c_bar,
+    w_bar, scale_bar, c_bar, A_bar, near_bar, far_bar,
+    with_design,
 ):  # fmt: skip
     """``sweep.sweep_pullback``; ``with_design``: whether that of ``A`` and ``R`` is wanted."""
-    M, S, columns = R.shape
-    k, weight, z, log_det = near_c_bar.shape[1], w[0], z_bar[0], log_det_bar[0]
+    M, S, k = near.shape
+    q, weight, z, log_det = far_c_bar.shape[0], w[0], z_bar[0], log_det_bar[0]
     dtype = A.dtype
     work, vectors = np.empty((10, S, S, LANES), dtype), np.empty((6, S, LANES), dtype)
-    wide, rho = np.empty((2, S, columns, LANES), dtype), np.empty((columns, LANES), dtype)
-    K = np.empty((columns, columns, LANES), dtype)
+    tall = np.empty((3, S, k, LANES), dtype)
     own, N, E, T, ET, X = work[0], work[5], work[6], work[7], work[8], work[9]
     u, d, e = vectors[0], vectors[1], vectors[2]
-    g, t_, Rr = vectors[3], vectors[4], vectors[5]
-    r, RK = wide[0], wide[1]
-    for b in range(k, columns):
-        rho[b] = far_c_bar[b - k]
-        for j in range(k, columns):
-            K[b, j] = far_bar[b - k, j - k] + far_bar[j - k, b - k]
+    g, Nr, Rr = vectors[3], vectors[4], vectors[5]
+    r, RK, ERK = tall[0], tall[1], tall[2]
+
+    K, products = np.empty((q, q), dtype), np.zeros((M, S), dtype)
+    for j in range(q):
+        for b in range(q):
+            K[j, b] = far_bars[j, b] + far_bars[b, j]
+    H, FK = np.zeros((M, S, S), dtype), np.zeros(0, dtype)
+    if q > 0:
+        H, FK = sandwich(far, starts, columns, M, S, K, with_design)
+        times(far, starts, columns, far_c_bar, products)
+
     weights = 0.0
     scale_bar[:] = 0.0
     shared = scale.shape[0] == 1
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
         _solved(first, n, weight, scale, A, c, v, p, span, work, N, E, u, d, e)
-        lanes.gather(R, first, n, r)
-        for b in range(k):
-            for t in range(n):
-                rho[b, t] = near_c_bar[first + t, b]
-            for j in range(k):
-                for t in range(n):
-                    K[b, j, t] = near_bar[first + t, b, j] + near_bar[first + t, j, b]
-            for j in range(k, columns):
-                for t in range(n):
-                    K[b, j, t] = near_bar[first + t, b, j]
-                    K[j, b, t] = K[b, j, t]
-        lanes.multiply(r, K, n, RK)
-        lanes.multiply_transposed(RK, r, n, T)
-        lanes.times(r, rho, n, Rr)
+        lanes.gather(H, first, n, T)
+        lanes.gather_rows(products, first, n, Rr)
+        if k > 0:
+            _near_products(first, n, near, far, q, near_bars, r, RK, T)
+            for a in range(S):
+                for b in range(k):
+                    for t in range(n):
+                        Rr[a, t] += r[a, b, t] * near_c_bar[first + t, b]
         for a in range(S):
             for b in range(S):
                 for t in range(n):
@@ -149,7 +196,7 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
         lanes.multiply(E, T, n, ET)
         lanes.multiply(own, ET, n, X)
         lanes.times(E, Rr, n, g)
-        lanes.transposed_times(N, Rr, n, t_)
+        lanes.transposed_times(N, Rr, n, Nr)
         trace, penalty = 0.0, 0.0
         for a in range(S):
             for b in range(S):
@@ -168,12 +215,16 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
                     for t in range(n):
                         s = 2.0 * z * d[a, t] * d[b, t] - g[a, t] * d[b, t] - d[a, t] * g[b, t]
                         A_bar[first + t, a, b] = 0.5 * s - T[a, b, t] + log_det * E[a, b, t]
-            lanes.multiply(E, RK, n, r)
-            for a in range(S):
-                for j in range(columns):
-                    for t in range(n):
-                        R_bar[first + t, a, j] = r[a, j, t] + d[a, t] * rho[j, t]
-        # Λ̄ overwrites T, Rρ − A11g + 2z̄e overwrites Rρ.
+            if k > 0:
+                lanes.multiply(E, RK, n, ERK)
+                for a in range(S):
+                    for b in range(k):
+                        for t in range(n):
+                            x = d[a, t] * near_c_bar[first + t, b]
+                            near_bar[first + t, a, b] = ERK[a, b, t] + x
+                lanes.multiply(E, r, n, ERK)
+            _far_bar(first, n, E, d, ERK, near_bars, FK, far_c_bar, starts, columns, far_bar)
+        # X N overwrites T, and Rρ − A11g + 2z̄e overwrites Rρ.
         lanes.multiply(X, N, n, T)
         for a in range(S):
             for b in range(S):
@@ -185,8 +236,27 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
             for place in range(span[a, 1]):
                 b = span[a, 0] + place
                 for t in range(n):
-                    s = 2.0 * T[a, b, t] - e[a, t] * t_[b, t]
-                    scale_bar[0 if shared else first + t, a, place] += (
-                        Rr[a, t] * u[b, t] + weight * s
-                    )
+                    s = weight * (2.0 * T[a, b, t] - e[a, t] * Nr[b, t])
+                    scale_bar[0 if shared else first + t, a, place] += Rr[a, t] * u[b, t] + s
     w_bar[0] = weights
+
+
+@njit(fastmath=FAST)
+def _far_bar(first, n, E, d, En, K, FK, rho, starts, columns, out):  # type: ignore[no-untyped-def]
+    """Write ``E(fK22 + nK12) + δρᵀ`` of a tile."""
+    S, q, k = E.shape[0], rho.shape[0], En.shape[1]
+    for t in range(n):
+        i = first + t
+        here = level_columns(starts, columns, i)
+        for a in range(S):
+            row = level_row(out, starts, S, q, i, a)
+            for j in range(row.shape[0]):
+                row[j] = d[a, t] * rho[j if starts.shape[0] == 0 else here[j]]
+            for b in range(S):
+                x, y = E[a, b, t], level_row(FK, starts, S, q, i, b)
+                for j in range(row.shape[0]):
+                    row[j] += x * y[j]
+            for b in range(k):
+                x = En[a, b, t]
+                for j in range(q):
+                    row[j] += x * K[i, b, k + j]

@@ -1,0 +1,58 @@
+"""Where the entries of ``Λ`` lie, block by block: what kernels must know of a grouping factor."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["FactorLayout"]
+
+
+class FactorLayout(NamedTuple):
+    """Blocks of one factor's ``Λ``: row ``j`` has ``widths[j]`` entries from ``starts[j]`` on.
+
+    Packed, ``Λ`` is ``(M or 1, S, W)``: a diagonal one is a column, and correlated effects cost
+    what they need.
+    """
+
+    n_levels: int
+    starts: tuple[int, ...]
+    widths: tuple[int, ...]
+
+    @property
+    def n_effects(self) -> int:
+        """``S``."""
+        return len(self.starts)
+
+    @property
+    def size(self) -> int:
+        """``M·S``."""
+        return self.n_levels * self.n_effects
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether no two effects are correlated a priori."""
+        return all(width == 1 for width in self.widths)
+
+    @property
+    def span(self) -> np.ndarray:
+        """``(start, width)`` of each row, ``(S, 2)``."""
+        return np.array([self.starts, self.widths], dtype="int32").T
+
+    def hot(self, packed_width: int) -> np.ndarray:
+        """Return ``(S, W, S)`` with a 1 where packed entry ``(j, k)`` sits in the block."""
+        hot = np.zeros((self.n_effects, packed_width, self.n_effects))
+        for j, (start, width) in enumerate(zip(self.starts, self.widths, strict=True)):
+            hot[j, np.arange(width), start + np.arange(width)] = 1.0
+        return hot
+
+    def unpack(self, xp: Any, packed: Any) -> Any:
+        """Return the blocks in full, ``(…, S, S)``."""
+        hot = self.hot(packed.shape[-1]).astype(packed.dtype)
+        return xp.einsum("...jk,jkc->...jc", packed, hot)
+
+    def pack(self, xp: Any, blocks: Any, packed_width: int) -> Any:
+        """Return the entries of blocks that ``Λ`` can have, ``(…, S, W)``."""
+        hot = self.hot(packed_width).astype(blocks.dtype)
+        return xp.einsum("...jc,jkc->...jk", blocks, hot)
