@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,11 +29,11 @@ from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
 from pymc_marginal_lmm.ops.block_solve import Solution, block_solve
-from pymc_marginal_lmm.ops.blocks import inverse_cholesky
+from pymc_marginal_lmm.ops.blocks import UNROLLED, inverse_cholesky
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor
 
-__all__ = ["Cliques", "Elimination", "eliminate", "sum_levels"]
+__all__ = ["Cliques", "Elimination", "apply_blocks", "eliminate", "sum_levels"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ class Cliques:
         if self.pattern is not None:
             products = (right * x2[pt.constant(self.pattern.columns)]).T
             return sum_levels(products, self.pattern.rows, self.pattern.n_rows)
-        product = pt.tensordot(right[:, :, self.n_above(i) :], x2, axes=1)
+        M, S = right.type.shape[0], self.widths[i]
+        # As one matrix, since M·S products of small ones cost more.
+        far = pt.reshape(right[:, :, self.n_above(i) :], (M * S, self.q))
+        product = pt.reshape(far @ x2, (M, S))
         for j, levels, columns in self.above(i):
             product += (right[:, :, columns] * x[j][pt.constant(levels)][:, None, :]).sum(axis=-1)
         return product
@@ -145,7 +150,7 @@ class Elimination:
             step = self.steps[i]
             e = step.e if noise is None else step.e + noise[i]
             e = e - self.cliques.times_right(i, step.T, x, x2)
-            x[i] = (step.J * e[:, :, None]).sum(axis=1)
+            x[i] = apply_blocks(step.J.mT, e)
         return x
 
 
@@ -175,14 +180,14 @@ def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) 
         k, S = cliques.n_above(i), cliques.widths[i + 1]
         J = inverse_cholesky(pt, own[i], cliques.widths[i])
         T = _blockwise(J, right[i])
-        e = (J * h[i][:, None, :]).sum(axis=2)
+        e = apply_blocks(J, h[i])
         steps.append(Step(J, T, e))
         log_det = log_det - 2 * pt.log(pt.diagonal(J, axis1=1, axis2=2)).sum()
         n_rows = own[i].type.shape[0] * cliques.widths[i]
         near, far = T[:, :, :k], pt.reshape(T[:, :, k:], (n_rows, cliques.q))
         dense = dense - far.T @ far
         h2 = h2 - far.T @ e.reshape((-1,))
-        update, update_h = _blockwise(near.mT, T), (near * e[:, :, None]).sum(axis=1)
+        update, update_h = _blockwise(near.mT, T), apply_blocks(near.mT, e)
         if carried is not None:
             update, update_h = update + carried, update_h + carried_h
         n_levels = own[i + 1].type.shape[0]
@@ -202,4 +207,11 @@ def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) 
 def _blockwise(A: Variable, B: Variable) -> Variable:
     """Multiply blocks without a batched matrix product: they are small and many."""
     n = A.type.shape[2]
-    return sum(A[:, :, k, None] * B[:, k, None, :] for k in range(n))
+    return reduce(add, (A[:, :, k, None] * B[:, k, None, :] for k in range(n)))
+
+
+def apply_blocks(A: Variable, x: Variable) -> Variable:
+    """Multiply block by block, ``(M, a, b) · (M, b)``."""
+    if A.type.shape[2] > UNROLLED:
+        return (A * x[:, None, :]).sum(axis=2)
+    return _blockwise(A, x[:, :, None])[:, :, 0]

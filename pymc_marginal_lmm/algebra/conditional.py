@@ -15,8 +15,9 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
+from pymc_marginal_lmm.algebra.chain import apply_blocks
 from pymc_marginal_lmm.algebra.density import LOG_2PI
-from pymc_marginal_lmm.algebra.posterior import Posterior, by_factor, concatenated, posterior
+from pymc_marginal_lmm.algebra.posterior import Posterior, concatenated, posterior
 from pymc_marginal_lmm.algebra.scales import effect_scale
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Share
 
@@ -44,22 +45,37 @@ def _by_factor(model: MixedModel, blocks: Sequence[Variable]) -> list[Variable]:
     return [pt.concatenate(part, axis=1) for part in parts]
 
 
-def _by_variable(
-    model: MixedModel, levels: Sequence[Variable], blocks: Sequence[Variable]
-) -> list[Variable]:
-    """Write ``(M, S)`` per factor into the blocks of the variables; the inverse of the above."""
-    written = list(blocks)
+def _places(model: MixedModel) -> tuple[list[np.ndarray], int]:
+    """Return where the elements of each variable are in one vector of all effects.
+
+    The factors of the chain come first in it, then those of the dense block, as in ``F``, and last
+    the elements that occur in no row.
+
+    Returns
+    -------
+    places : list of array of int, (blocks, width)
+        Per variable.
+    total : int
+        Length of the vector.
+    """
+    places = [np.full((effect.n_blocks, effect.width), -1) for effect in model.effects]
+    starts, total = {}, 0
+    for i in (*model.blocks.chain, *model.blocks.trailing):
+        starts[i] = total
+        total += model.factors[i].size
     for i, share, slots in _shares(model):
-        own = [written[effect] for effect in share.effects]
-        together = own[0] if len(own) == 1 else pt.concatenate(own)
-        values = levels[i][:, slots].reshape((share.blocks.size, model.width(share)))
-        together = together[pt.constant(share.blocks.reshape(-1))].set(values)
-        start = 0
-        for effect in share.effects:
-            size = model.effects[effect].n_blocks
-            written[effect] = together[start : start + size]
-            start += size
-    return written
+        factor = model.factors[i]
+        own = starts[i] + np.arange(factor.size).reshape(factor.n_levels, factor.n_effects)
+        together = np.concatenate([places[effect] for effect in share.effects])
+        together[share.blocks.reshape(-1)] = own[:, slots].reshape(-1, model.width(share))
+        ends = np.cumsum([model.effects[effect].n_blocks for effect in share.effects])
+        for effect, part in zip(share.effects, np.split(together, ends[:-1]), strict=True):
+            places[effect] = part
+    for place in places:
+        unused = place < 0
+        place[unused] = total + np.arange(unused.sum())
+        total += int(unused.sum())
+    return places, total
 
 
 def draw(
@@ -84,36 +100,39 @@ def draw(
         Per effect variable, of its shape and dtype.
     next_rng : Variable
     """
-    post = posterior(model, ys)
-    # Standard normals per block: ε for elements that have data, u itself for those that do not.
-    u = []
-    for effect in model.effects:
-        size = (effect.n_blocks, effect.width)
-        rng, normal = pt.random.normal(0.0, 1.0, size=size, rng=rng, return_next_rng=True)
-        u.append(pt.cast(normal, config.floatX))
-    drawn = _add_noise(model, post, _by_factor(model, u))
-    return _assemble(model, effects, _by_variable(model, drawn, u)), rng
+    places, total = _places(model)
+    # ε for elements that have data, u itself for those that do not.
+    rng, normal = pt.random.normal(0.0, 1.0, size=(total,), rng=rng, return_next_rng=True)
+    drawn = _add_noise(model, posterior(model, ys), pt.cast(normal, config.floatX))
+    return _assemble(model, effects, [drawn[place] for place in places]), rng
 
 
-def _add_noise(model: MixedModel, post: Posterior, epsilon: list[Variable]) -> list[Variable]:
-    """``û + L⁻ᵀ ε`` per factor, ``L`` as in :mod:`pymc_marginal_lmm.ops.elimination`."""
+def _add_noise(model: MixedModel, post: Posterior, epsilon: Variable) -> Variable:
+    """``û + L⁻ᵀ ε``, ``L`` as in :mod:`pymc_marginal_lmm.ops.elimination`; see :func:`_places`."""
     elimination = post.elimination
     solution = elimination.solution
     # Where F overflowed there is no posterior to draw from: recover names such draws.
     valid = pt.isfinite(elimination.log_det)
     u1, u2 = (pt.where(valid, u, np.nan) for u in (solution.u1, solution.u2))
-    e2 = concatenated(model, epsilon)
+    noise, start = [], 0
+    for i in model.blocks.chain:
+        factor = model.factors[i]
+        own = epsilon[start : start + factor.size]
+        noise.append(pt.reshape(own, (factor.n_levels, factor.n_effects)))
+        start += factor.size
+    end = start + elimination.cliques.q
     if model.blocks.trailing:
+        e2 = epsilon[start:end]
         e2 = pt.linalg.solve_triangular(solution.U22, e2, lower=False, b_ndim=1)
         u2 = u2 + e2
-    noise = [epsilon[i] for i in model.blocks.chain]
     if noise:
         e1 = noise[-1]
         if model.blocks.trailing:
             coupled = elimination.couple_last(e2)
-            e1 = e1 - (solution.J * coupled[:, None, :]).sum(axis=2)
-        u1 = u1 + (solution.J * e1[:, :, None]).sum(axis=1)
-    return by_factor(model, elimination.descend(u1, u2, noise), u2)
+            e1 = e1 - apply_blocks(solution.J, coupled)
+        u1 = u1 + apply_blocks(solution.J.mT, e1)
+    near = [pt.reshape(u, (-1,)) for u in elimination.descend(u1, u2, noise)]
+    return pt.concatenate([*near, u2, epsilon[end:]])
 
 
 def _assemble(
@@ -123,7 +142,7 @@ def _assemble(
     drawn: dict[Variable, Variable] = {}
     for effect, placeholder, own in zip(model.effects, effects, u, strict=True):
         scale = effect_scale(effect)
-        deviation = pt.reshape((scale * own[:, None, :]).sum(axis=-1), effect.shape)
+        deviation = pt.reshape(apply_blocks(scale, own), effect.shape)
         v = pt.cast(_given(effect.mean, drawn) + deviation, effect.dtype)
         drawn[placeholder] = pt.specify_shape(v, effect.shape)
     return list(drawn.values())

@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.algebra.chain import Cliques, Elimination, eliminate
+from pymc_marginal_lmm.algebra.chain import Cliques, Elimination, apply_blocks, eliminate
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
 from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
-from pymc_marginal_lmm.algebra.scales import prior_precision, scale_blocks, trailing_precision
+from pymc_marginal_lmm.algebra.scales import (
+    prior_precision,
+    scale_blocks,
+    trailing_columns,
+    trailing_precision,
+)
+from pymc_marginal_lmm.ops.blocks import UNROLLED
 from pymc_marginal_lmm.pattern import Pattern
-from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
+from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["Posterior", "by_factor", "concatenated", "posterior"]
 
@@ -50,77 +58,91 @@ class Posterior:
     means: list[Variable]
 
 
-def _right(factors: Sequence[GroupingFactor], scales: Sequence[Variable], X: Variable) -> Variable:
-    """``X Λ`` for ``X (a, q)``, factor by factor."""
-    parts, start = [], 0
-    for factor, scale in zip(factors, scales, strict=True):
-        part = X[:, start : start + factor.size]
-        part = part.reshape((X.shape[0], factor.n_levels, factor.n_effects))
-        product = (part[..., :, None] * scale).sum(axis=-2)
-        parts.append(product.reshape((X.shape[0], factor.size)))
-        start += factor.size
-    return pt.concatenate(parts, axis=1)
-
-
-def _scaled_entries(
-    model: MixedModel, pattern: Pattern, scales: Sequence[Variable], X: Variable
+def _right(
+    trailing: tuple[np.ndarray, Variable], X: Variable, columns: np.ndarray | None = None
 ) -> Variable:
-    """``Λ1ᵀXΛ2`` at the entries of a pattern, ``(S, N)``.
+    """``X Λ2``, ``Λ2`` as from :func:`trailing_columns`.
 
-    The columns of a trailing level come together in a row, all or none, so that ``Λ2`` stays
-    within the pattern.
+    Parameters
+    ----------
+    trailing : tuple
+    X : Variable, (…, q) or (…, N)
+    columns : array of int, (N,), optional
+        Columns that ``X`` has, row by row. Those of a trailing level come together in a row, all
+        or none.
     """
-    S = model.factors[model.blocks.chain[0]].n_effects
-    parts, places, start = [], [], 0
-    for i in model.blocks.trailing:
-        factor, scale = model.factors[i], scales[i]
-        columns = pattern.columns - start
-        own = np.flatnonzero((columns >= 0) & (columns < factor.size))
-        place = own.reshape(-1, factor.n_effects)  # a trailing level a row
-        if scale.type.shape[0] != 1:
-            scale = scale[pt.constant(columns[place[:, 0]] // factor.n_effects)]
-        part = X[:, pt.constant(place)]
-        parts.append((part[..., :, None] * scale).sum(axis=-2).reshape((S, place.size)))
-        places.append(place.reshape(-1))
-        start += factor.size
-    right = pt.concatenate(parts, axis=1)[:, pt.constant(np.argsort(np.concatenate(places)))]
-    scale = scales[model.blocks.chain[0]]
-    levels = np.zeros_like(pattern.rows) if scale.type.shape[0] == 1 else pattern.rows
-    by_entry = scale[pt.constant(levels)].transpose(1, 2, 0)
-    return (by_entry * right[:, None, :]).sum(axis=0)
+    sources, entries = trailing
+    q = sources.shape[1]
+    places = sources
+    if columns is not None:
+        places = (sources - np.arange(q))[:, columns] + np.arange(len(columns))
+        entries = entries[:, columns]
+    if len(places) > UNROLLED:
+        return (X[..., places.T] * entries.T).sum(axis=-1)
+    stays = (places == np.arange(places.shape[1])).all(axis=1)
+    moved = (X if own else X[..., place] for own, place in zip(stays, places, strict=True))
+    return reduce(add, (x * entries[k] for k, x in enumerate(moved)))
+
+
+def _product(A: Variable, B: Variable) -> Variable:
+    """Multiply block by block, ``(M, a, b) · (M, b, c)``."""
+    return A * B if 1 in (A.type.shape[2], B.type.shape[1]) else pt.matmul(A, B)
+
+
+def _congruence(weighted: Variable, A: Variable, scale: Variable, M: int) -> Variable:
+    """``wΛᵀAΛ`` block by block; where ``Λ`` is the same for all of them, as one product."""
+    S = scale.type.shape[1]
+    if scale.type.shape[0] > 1 or S > UNROLLED:
+        return _product(weighted, _product(A, scale))
+    both = weighted[0].T[:, None, :, None] * scale[0][None, :, None, :]
+    product = pt.reshape(A, (M, S * S)) @ pt.reshape(both, (S * S, S * S))
+    return pt.reshape(product, (M, S, S))
+
+
+def _at_entries(pattern: Pattern, left: Variable, X: Variable) -> Variable:
+    """Multiply block by block from the left at the entries of a pattern, ``(S, N)``."""
+    levels = np.zeros_like(pattern.rows) if left.type.shape[0] == 1 else pattern.rows
+    by_entry = left[pt.constant(levels)].transpose(2, 1, 0)
+    return (by_entry * X[:, None, :]).sum(axis=0)
 
 
 def _precision(
     model: MixedModel, cliques: Cliques, data: DataTerms, scales: list[Variable]
 ) -> Blocks:
-    """``F = P0 + w ΛᵀAΛ``."""
-    trailing = [model.factors[i] for i in model.blocks.trailing]
-    own_scales = [scales[i] for i in model.blocks.trailing]
+    """``F = P0 + w ΛᵀAΛ``, with ``w`` put to the scales: they are smaller than what they scale."""
     A, dense = data.A, data.A.dense
+    trailing = trailing_columns(model) if model.blocks.trailing else None
     if trailing:
-        once = _right(trailing, own_scales, dense)
-        dense = as_float(np.diag(trailing_precision(model)))
-        dense += data.w * _right(trailing, own_scales, once.T)
+        sources, entries = trailing
+        once = _right(trailing, dense)
+        dense = _right((sources, data.w * entries), once.T)
+        dense += as_float(np.diag(trailing_precision(model)))
     own, right = [], []
     for i, k in enumerate(model.blocks.chain):
-        scale = scales[k]
+        M, scale = model.factors[k].n_levels, scales[k]
+        weighted = (data.w * scale).mT
         p = prior_precision(model, model.factors[k])
-        own.append(as_float(np.diag(p)) + data.w * pt.matmul(scale.mT, pt.matmul(A.own[i], scale)))
+        own.append(as_float(np.diag(p)) + _congruence(weighted, A.own[i], scale, M))
+        # One number for all rows multiplies the scales of the columns: they are smaller.
+        factor = weighted if weighted.type.shape == (1, 1, 1) else None
+        far = trailing and (sources, entries if factor is None else factor[0] * entries)
+        if cliques.pattern is not None:
+            assert far is not None
+            scaled = _right(far, A.right[i], cliques.pattern.columns)
+            if factor is None:
+                scaled = _at_entries(cliques.pattern, weighted, scaled)
+            right.append(scaled)
+            continue
         parts = []
         for j, levels, columns in cliques.above(i):
             above = scales[model.blocks.chain[j]]
+            above = above if factor is None else factor * above
             above = above if above.type.shape[0] == 1 else above[pt.constant(levels)]
-            parts.append(pt.matmul(A.right[i][:, :, columns], above))
-        if cliques.pattern is not None:
-            entries = _scaled_entries(model, cliques.pattern, scales, A.right[i])
-            right.append(data.w * entries)
-            continue
-        if trailing:
-            far = A.right[i][:, :, cliques.n_above(i) :]
-            rows = pt.reshape(far, (-1, cliques.q))
-            parts.append(pt.reshape(_right(trailing, own_scales, rows), far.shape))
+            parts.append(_product(A.right[i][:, :, columns], above))
+        if far:
+            parts.append(_right(far, A.right[i][:, :, cliques.n_above(i) :]))
         joined = pt.concatenate(parts, axis=2) if parts else A.right[i]
-        right.append(data.w * pt.matmul(scale.mT, joined))
+        right.append(joined if factor is not None else _product(weighted, joined))
     return Blocks(own, right, dense)
 
 
@@ -138,7 +160,7 @@ def posterior(model: MixedModel, ys: Sequence[Variable]) -> Posterior:
     cliques = Cliques.of(model.factors, model.blocks)
     scales = [scale_blocks(model, factor) for factor in model.factors]
     h = [
-        data.w * (scale * full[:, :, None]).sum(axis=-2)
+        apply_blocks((data.w * scale).mT, full)
         for scale, full in zip(scales, data.full, strict=True)
     ]
     F = _precision(model, cliques, data, scales)

@@ -29,6 +29,7 @@ __all__ = [
     "packed_scale",
     "prior_precision",
     "scale_blocks",
+    "trailing_columns",
     "trailing_precision",
     "trailing_scale",
 ]
@@ -164,6 +165,31 @@ def trailing_scale(model: MixedModel) -> Variable:
             full = pt.concatenate([full, pt.zeros((*shape, missing), config.floatX)], axis=2)
         parts.append(pt.reshape(full, (factor.size, width)))
     return parts[0] if len(parts) == 1 else pt.concatenate(parts, axis=0)
+
+
+def trailing_columns(model: MixedModel) -> tuple[np.ndarray, Variable]:
+    """``Λ2`` column by column: ``(XΛ2)[:, c] = Σ_k X[:, sources[k, c]] · entries[k, c]``.
+
+    Returns
+    -------
+    sources : array of int, (W, q)
+    entries : Variable, (W, q)
+    """
+    packed = trailing_scale(model)
+    q, width = packed.type.shape
+    columns, k = np.arange(q), np.arange(width)[:, None]
+    starts, widths, first = [], [], 0
+    for factor in (factor_layout(model, model.factors[i]) for i in model.blocks.trailing):
+        levels = first + factor.n_effects * np.arange(factor.n_levels)
+        starts.append(np.add.outer(levels, factor.starts).reshape(-1))
+        widths.append(np.tile(factor.widths, factor.n_levels))
+        first += factor.size
+    start = np.concatenate(starts)
+    inside = k < np.concatenate(widths)
+    sources = np.where(inside, start + k, columns)
+    # Beyond a block: what its rows were filled up with, 0.
+    place = np.where(inside, columns - start, width - 1) + width * sources
+    return sources, pt.reshape(packed, (-1,))[pt.constant(place)]
 
 
 def scale_blocks(model: MixedModel, factor: GroupingFactor) -> Variable:

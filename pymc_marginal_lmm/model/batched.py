@@ -66,7 +66,7 @@ def over_draws(
     replacements = {**several, **noise}
     many = vectorize_graph(outputs, replacements)
     many = [
-        new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (count, *old.shape))
+        new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (count, *_lengths(old)))
         for new, old in zip(many, outputs, strict=True)
     ]
     drawn = {new: _several(old, count) for old, new in noise.items()}
@@ -81,7 +81,13 @@ def _several(draw: Variable, count: Variable) -> Variable:
     """Return independent copies of a draw, each with a generator of its own."""
     node = draw.owner
     parameters = node.op.dist_params(node)
-    size = (count, *draw.shape)
+    size = (count, *_lengths(draw))
     rng = pt.random.shared_rng(seed=None)
     _, new = node.op(*parameters, size=size, rng=rng, return_next_rng=True)
     return pt.specify_shape(new, (None, *draw.type.shape))
+
+
+def _lengths(variable: Variable) -> list:
+    """Return the shape in numbers where these are known: symbols would have to be worked out."""
+    lengths = variable.type.shape
+    return [variable.shape[i] if n is None else n for i, n in enumerate(lengths)]

@@ -38,11 +38,14 @@ def _segment_sum(x: np.ndarray, segments: np.ndarray, size: int) -> np.ndarray:
 def _solve_triangular(U: np.ndarray, h: np.ndarray, trans: int = 0, lower: bool = False) -> Any:
     if U.ndim == 2:
         return scipy.linalg.solve_triangular(U, h, trans=trans, lower=lower, check_finite=False)
-    U = U.swapaxes(-1, -2) if trans else U
-    return np.linalg.solve(U, h[..., None])[..., 0]  # which has a loop over systems in C
+    (trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), (U, h))
+    x = np.empty_like(h)
+    for i in np.ndindex(h.shape[:-1]):
+        x[i] = trtrs(U[i], h[i], lower=lower, trans=trans)[0]
+    return x
 
 
-NUMPY = ArrayLibrary(np, _solve_triangular, _segment_sum)
+NUMPY = ArrayLibrary(np, _solve_triangular, _segment_sum, unrolled=1)
 
 
 def entries(pattern: Pattern | None) -> tuple[np.ndarray, np.ndarray]:

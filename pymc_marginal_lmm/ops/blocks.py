@@ -7,6 +7,8 @@ tiny matrix costs more than its arithmetic.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -32,19 +34,22 @@ class ArrayLibrary(NamedTuple):
     """What the elimination needs: an array namespace and three functions it may lack.
 
     ``segment_sum(x, segments, size)`` sums a vector by segment, ``constants(arrays)`` makes index
-    arrays constants of the program.
+    arrays constants of the program. ``unrolled`` is the largest ``b`` of blocks ``(a, b) · (b, c)``
+    that are multiplied by explicit formulas.
     """
 
     xp: ModuleType
     solve_triangular: Callable
     segment_sum: Callable
     constants: Callable = tuple
+    unrolled: int = UNROLLED
 
 
 def blockwise(lib: ArrayLibrary, A: Any, B: Any) -> Any:
     """Multiply blocks, ``(…, a, b) · (…, b, c)``, without a batched matrix product for tiny b."""
-    if A.shape[-1] <= UNROLLED:
-        return sum(A[..., k, None] * B[..., k, None, :] for k in range(A.shape[-1]))
+    if A.shape[-1] <= (lib.unrolled if B.shape[-1] > 1 else UNROLLED):
+        products = (A[..., k, None] * B[..., k, None, :] for k in range(A.shape[-1]))
+        return reduce(add, products)  # not sum(), which starts by adding 0 to the first
     return lib.xp.matmul(A, B)
 
 

@@ -68,7 +68,7 @@ def factorize(
     J = inverse_cholesky(lib.xp, F11, F11.shape[-1])
     if F22.size and J.size:
         F22 = F22 - couple(lib, pattern, F12).congruence(gram_blocks(lib, J))
-    work = Workspace(J, lib.xp.linalg.cholesky(F22, upper=True) if F22.size else F22)
+    work = Workspace(J, transposed(lib.xp.linalg.cholesky(F22)) if F22.size else F22)
     return log_diagonals(lib, work), work
 
 

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import posterior_of_effects, unfolded
+from tests.helpers import posterior_of_effects, random_point, unfolded
 
 GROUP = np.repeat(np.arange(4), 5)
 X = np.linspace(-1, 1, 20)
@@ -77,6 +77,41 @@ def test_draws_have_the_exact_moments(marginal: pm.Model) -> None:
         assert np.abs(z).max() < 4.5
         scaled = np.cov(sample.T).reshape(covariance.shape) / np.outer(sd, sd)
         assert_allclose(scaled, covariance / np.outer(sd, sd), atol=0.12)
+
+
+@pytest.mark.parametrize("width", [1, 3, 7])
+def test_blocks_of_any_width_side_by_side(width: int) -> None:
+    rng = np.random.default_rng(width)
+    one, two, three = (rng.integers(0, m, 150) for m in (40, 4, 5))
+    design = rng.normal(size=(150, width))
+    with pm.Model() as plain:
+        tau = pm.HalfNormal("tau", 1.0)
+        leading = pm.Normal("leading", 0.0, tau, shape=(40, 2))
+        chol = tau * np.tri(width) / np.arange(1, width + 1)
+        wide = pm.MvNormal("wide", np.zeros(width), chol=chol, shape=(4, width))
+        narrow = pm.Normal("narrow", 0.0, tau * np.arange(1.0, 7.0), shape=6)  # the last: no data
+        mu = leading[one, 0] + leading[one, 1] * design[:, 0]
+        mu += (wide[two] * design).sum(axis=-1) + narrow[three]
+        pm.Normal("y", mu, 0.5, observed=rng.normal(size=150))
+    marginal = unfolded(plain)
+    point = random_point(plain, width)
+    joint = plain.compile_logp(mode="FAST_COMPILE")(point)
+    conditional = mlmm.conditional(marginal)
+    assert_allclose(conditional.compile_logp(mode="FAST_COMPILE")(point), joint, rtol=1e-8)
+    # Noise apart, what is drawn is the mean that this density has.
+    posterior = mlmm.recover(
+        draws(1, 4000),
+        model=marginal,
+        var_names=["wide", "narrow"],
+        random_seed=1,
+        progressbar=False,
+    )["posterior"]
+    exact = posterior_of_effects(marginal, {"tau_log__": np.asarray(np.log(0.8))})
+    for name in ("wide", "narrow"):
+        mean, covariance = exact[name]
+        sd = np.sqrt(np.diag(covariance))
+        z = (posterior[name].values[0].mean(axis=0).ravel() - mean.ravel()) * np.sqrt(4000) / sd
+        assert np.abs(z).max() < 4.5
 
 
 def test_seed_and_selection(marginal: pm.Model) -> None:
