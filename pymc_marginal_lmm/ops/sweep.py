@@ -10,7 +10,7 @@ Effects ``u1`` of a factor whose levels do not touch (``A11`` and ``F11`` are bl
 minimised out level by level at fixed ``δ2`` of all others. With ``R = A12``, ``a = c1 + A11 v1``::
 
     F11 = P1 + w Λ1ᵀA11Λ1        N = Λ1F11⁻¹        E = w NΛ1ᵀ        (all block diagonal)
-    u = wNᵀa                     δ = Ea − v1        e = A11δ − c1
+    u = wNᵀa                     δ = Λ1u − v1       e = A11δ − c1
 
 the minimum lies at ``δ1 = δ − ERδ2``, and the problem of the others is that with ::
 
@@ -19,14 +19,15 @@ the minimum lies at ``δ1 = δ − ERδ2``, and the problem of the others is tha
 and ``log|F| = log|F11| + log|F'|``. Neither ``R`` nor what is left is multiplied by parameters, so
 that coupling is numbers at the entries that data fill (:mod:`pymc_marginal_lmm.ops.coupling`).
 
-**Gradient.** With cotangents ``K`` of ``RᵀER``, ``ρ`` of ``Rᵀδ``, ``z̄`` and ``λ`` of ``log|F11|``,
-``g = ERρ``, ``t = wNᵀRρ``, ``T = ½R(K + Kᵀ)Rᵀ`` and ``X = (I − A11E)T + λA11``::
+**Gradient.** With cotangents ``K`` of ``RᵀER``, ``ρ`` of ``Rᵀδ``, ``z̄`` and ``λ`` of ``log|F11|``::
 
-    c̄1 = g − 2z̄δ            R̄ = ER(K + Kᵀ) + δρᵀ       Ā11 = z̄δδᵀ − ½(gδᵀ + δgᵀ) − ETE + λE
-    Λ̄1 = (Rρ − A11g + 2z̄e)uᵀ − e tᵀ + 2wXN             w̄ = −z̄uᵀP1u/w² − gᵀe/w + tr(XE)/w
+    T = ½R(K + Kᵀ)Rᵀ     V = λN − w Λ1NᵀTN     X = TN + A11V     t = wNᵀRρ     g = Λ1t
 
-since ``z`` is a minimum over ``u1`` (envelope theorem) and ``dE = w(I − EA11) dΛ Nᵀ + its transpose
-− E dA11 E + (E − EA11E) dw/w``.
+    c̄1 = g − 2z̄δ         R̄ = ER(K + Kᵀ) + δρᵀ       Ā11 = wVΛ1ᵀ + z̄δδᵀ − ½(gδᵀ + δgᵀ)
+    Λ̄1 = (Rρ − A11g + 2z̄e)uᵀ − e tᵀ + 2wX           w̄ = tr(XΛ1ᵀ) − gᵀe/w − z̄uᵀP1u/w²
+
+since ``z`` is a minimum over ``u1`` (envelope theorem), ``d log|F11| = 2w tr(A11N dΛᵀ) + …`` and
+``dE = w(I − EA11) dΛ Nᵀ + its transpose − E dA11 E + (E − EA11E) dw/w``.
 
 The others are *near*, effects of the levels that a level is nested in, ``k`` of them, others for
 each level; or *far*, the ``q`` of the dense block. Of ``RᵀER``, the near rows are left by level,
@@ -39,7 +40,7 @@ from typing import Any, NamedTuple
 
 from pymc_marginal_lmm.ops.blocks import ArrayLibrary, blockwise, inverse_cholesky, transposed
 from pymc_marginal_lmm.ops.coupling import couple
-from pymc_marginal_lmm.ops.elimination import apply_blocks, gram_blocks
+from pymc_marginal_lmm.ops.elimination import gram_blocks
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.pattern import Pattern
 
@@ -78,18 +79,27 @@ class Swept(NamedTuple):
     far_c: Any
 
 
+def _times(A: Any, x: Any) -> Any:
+    """Return ``A x``, block by block."""
+    return (A * x[:, None, :]).sum(axis=-1)
+
+
+def _transposed_times(A: Any, x: Any) -> Any:
+    """Return ``Aᵀx``, block by block."""
+    return (A * x[:, :, None]).sum(axis=-2)
+
+
 def _solved(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> tuple[Any, ...]:
-    """Return ``J, N, E, u, δ, e``."""
+    """Return ``J, Λ, N, u, δ, e``."""
     w, p = args.w, args.p
     L = layout.unpack(lib.xp, args.scale)
     F = p * lib.xp.eye(p.shape[0], dtype=p.dtype)
     F = F + w * blockwise(lib, transposed(L), blockwise(lib, args.A, L))
     J = inverse_cholesky(lib.xp, F, layout.n_effects)
     N = blockwise(lib, L, gram_blocks(lib, J))
-    E = w * blockwise(lib, N, transposed(L))
-    a = args.c + apply_blocks(lib, args.A, args.v)
-    u, d = w * apply_blocks(lib, transposed(N), a), apply_blocks(lib, E, a) - args.v
-    return J, N, E, u, d, apply_blocks(lib, args.A, d) - args.c
+    u = w * _transposed_times(N, args.c + _times(args.A, args.v))
+    d = _times(L, u) - args.v
+    return J, L, N, u, d, _times(args.A, d) - args.c
 
 
 def sweep(
@@ -98,7 +108,8 @@ def sweep(
     """Return what the swept effects take from the crossproducts of the others."""
     xp, near = lib.xp, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
-    J, _, E, u, d, e = _solved(lib, layout, args)
+    J, L, N, u, d, e = _solved(lib, layout, args)
+    E = args.w * blockwise(lib, N, transposed(L))
     near_rows = xp.zeros((near.shape[0], 0, 0), dtype=d.dtype)
     if k:
         R = xp.concatenate([near, args.far], axis=2)
@@ -125,7 +136,7 @@ def sweep_pullback(
     """Pull cotangents back to ``w, scale, c`` and perhaps ``A, near, far``."""
     w, A, near = args.w, args.A, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
-    _, N, E, u, d, e = _solved(lib, layout, args)
+    _, L, N, u, d, e = _solved(lib, layout, args)
 
     K = bars.far + bars.far.T
     T = far.sandwich(K) / 2
@@ -138,14 +149,14 @@ def sweep_pullback(
         T = T + (product + transposed(product)) / 2
         Rr = Rr + (near * bars.near_c[:, None, :]).sum(axis=2)
 
-    g, t = apply_blocks(lib, E, Rr), w * apply_blocks(lib, transposed(N), Rr)
-    ET = blockwise(lib, E, T)
-    X = T - blockwise(lib, A, ET) + bars.log_det * A
-    penalty = (args.p * u**2).sum()
-    w_bar = ((X * E).sum() - (g * e).sum() - bars.z * penalty / w) / w
-    left = Rr - apply_blocks(lib, A, g) + 2 * bars.z * e
-    L_bar = left[:, :, None] * u[:, None, :] - e[:, :, None] * t[:, None, :]
-    L_bar = L_bar + 2 * w * blockwise(lib, X, N)
+    t = w * _transposed_times(N, Rr)
+    g = _times(L, t)
+    TN = blockwise(lib, T, N)
+    V = bars.log_det * N - w * blockwise(lib, L, blockwise(lib, transposed(N), TN))
+    X = TN + blockwise(lib, A, V)
+    w_bar = (X * L).sum() - ((g * e).sum() + bars.z * (args.p * u**2).sum() / w) / w
+    left = Rr - _times(A, g) + 2 * bars.z * e
+    L_bar = left[:, :, None] * u[:, None, :] - e[:, :, None] * t[:, None, :] + 2 * w * X
     if args.scale.shape[0] == 1:
         L_bar = L_bar.sum(axis=0, keepdims=True)
     scale_bar = layout.pack(lib.xp, L_bar, args.scale.shape[-1])
@@ -153,7 +164,8 @@ def sweep_pullback(
     if constant_design:
         return small
     gd = (g - bars.z * d)[:, :, None] * d[:, None, :]
-    A_bar = bars.log_det * E - (gd + transposed(gd)) / 2 - blockwise(lib, ET, E)
+    A_bar = w * blockwise(lib, V, transposed(L)) - (gd + transposed(gd)) / 2
+    E = w * blockwise(lib, N, transposed(L))
     far_bar = couple(lib, pattern, far.product(K)).left(E) + far.outer(d, bars.far_c)
     near_bar = near
     if k:

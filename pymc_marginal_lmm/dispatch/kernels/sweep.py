@@ -21,10 +21,10 @@ __all__ = ["sweep", "sweep_pullback"]
 
 
 @njit(fastmath=FAST)
-def _solved(first, n, w, scale, A, c, v, p, span, work, N, E, u, d, e):  # type: ignore[no-untyped-def]
-    """Write ``N, E, u, δ, e`` of a tile, ``A, Λ, J`` into ``work``; return half ``log|F11|``."""
+def _solved(first, n, w, scale, A, c, v, p, span, work, u, d, e):  # type: ignore[no-untyped-def]
+    """Write ``A, Λ, J, N`` of a tile into ``work``, and ``u, δ, e``; return half ``log|F11|``."""
     S = c.shape[1]
-    own, L, J, X, F = work[0], work[1], work[2], work[3], work[4]
+    own, L, J, N, X, F = work[0], work[1], work[2], work[3], work[4], work[5]
     lanes.gather(A, first, n, own)
     lanes.unpack(scale, span, first, n, L)
     lanes.multiply(own, L, n, X)
@@ -38,18 +38,14 @@ def _solved(first, n, w, scale, A, c, v, p, span, work, N, E, u, d, e):  # type:
     half = lanes.inverse_cholesky(F, n, X, J)
     lanes.gram(J, n, F)
     lanes.multiply(L, F, n, N)
-    lanes.multiply_transposed(N, L, n, E)
     lanes.gather_rows(v, first, n, d)
     lanes.times(own, d, n, e)
     for a in range(S):
         for t in range(n):
             e[a, t] = w * (e[a, t] + c[first + t, a])
     lanes.transposed_times(N, e, n, u)
-    lanes.times(E, e, n, d)
+    lanes.times(L, u, n, d)
     for a in range(S):
-        for b in range(S):
-            for t in range(n):
-                E[a, b, t] *= w
         for t in range(n):
             d[a, t] -= v[first + t, a]
     lanes.times(own, d, n, e)
@@ -60,6 +56,16 @@ def _solved(first, n, w, scale, A, c, v, p, span, work, N, E, u, d, e):  # type:
 
 
 @njit(fastmath=FAST)
+def _scaled_multiply(A, B, w, n, out):  # type: ignore[no-untyped-def]
+    """Write ``w A Bᵀ``."""
+    lanes.multiply_transposed(A, B, n, out)
+    for a in range(out.shape[0]):
+        for b in range(out.shape[1]):
+            for t in range(n):
+                out[a, b, t] *= w
+
+
+@njit(fastmath=FAST)
 def sweep(  # type: ignore[no-untyped-def]
     w, scale, A, near, far, c, v, p, span, starts, columns,
     log_det, z, near_rows, far_rows, near_c, far_c,
@@ -67,19 +73,17 @@ def sweep(  # type: ignore[no-untyped-def]
     """``sweep.sweep``."""
     M, S, k = near.shape
     q, weight, dtype = far_c.shape[0], w[0], A.dtype
-    work, vectors = np.empty((7, S, S, LANES), dtype), np.empty((3, S, LANES), dtype)
+    work, vectors = np.empty((6, S, S, LANES), dtype), np.empty((3, S, LANES), dtype)
     tall = np.empty((2, S, k, LANES), dtype)
-    L, J, root, E = work[1], work[2], work[3], work[6]
+    L, J, N, root, E = work[1], work[2], work[3], work[4], work[5]
     u, d, e = vectors[0], vectors[1], vectors[2]
     r, Er = tall[0], tall[1]
     roots, deltas = np.empty((M, S, S), dtype), np.empty((M, S), dtype)
     halves, squares, scaling = 0.0, 0.0, np.sqrt(weight)
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
-        halves += _solved(
-            first, n, weight, scale, A, c, v, p, span, work, work[5], E, u, d, e
-        )  # fmt: skip
-        lanes.multiply_transposed(J, L, n, root)  # E = rootᵀroot
+        halves += _solved(first, n, weight, scale, A, c, v, p, span, work, u, d, e)
+        lanes.multiply_transposed(J, L, n, root)  # E = w rootᵀroot
         for a in range(S):
             for t in range(n):
                 squares += d[a, t] * (e[a, t] - c[first + t, a]) + p[a] * u[a, t] ** 2 / weight
@@ -90,6 +94,7 @@ def sweep(  # type: ignore[no-untyped-def]
         if k == 0:
             continue
         lanes.gather(near, first, n, r)
+        _scaled_multiply(N, L, weight, n, E)
         lanes.multiply(E, r, n, Er)
         for b in range(k):
             for t in range(n):
@@ -159,11 +164,12 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     M, S, k = near.shape
     q, weight, z, log_det = far_c_bar.shape[0], w[0], z_bar[0], log_det_bar[0]
     dtype = A.dtype
-    work, vectors = np.empty((10, S, S, LANES), dtype), np.empty((6, S, LANES), dtype)
+    work, vectors = np.empty((9, S, S, LANES), dtype), np.empty((6, S, LANES), dtype)
     tall = np.empty((3, S, k, LANES), dtype)
-    own, N, E, T, ET, X = work[0], work[5], work[6], work[7], work[8], work[9]
+    own, L, N, T, V, X = work[0], work[1], work[3], work[5], work[6], work[7]
+    E = work[8]
     u, d, e = vectors[0], vectors[1], vectors[2]
-    g, Nr, Rr = vectors[3], vectors[4], vectors[5]
+    g, x, Rr = vectors[3], vectors[4], vectors[5]
     r, RK, ERK = tall[0], tall[1], tall[2]
 
     K, products = np.empty((q, q), dtype), np.zeros((M, S), dtype)
@@ -180,7 +186,7 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     shared = scale.shape[0] == 1
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
-        _solved(first, n, weight, scale, A, c, v, p, span, work, N, E, u, d, e)
+        _solved(first, n, weight, scale, A, c, v, p, span, work, u, d, e)
         lanes.gather(H, first, n, T)
         lanes.gather_rows(products, first, n, Rr)
         if k > 0:
@@ -193,39 +199,30 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
             for b in range(S):
                 for t in range(n):
                     T[a, b, t] *= 0.5
-        lanes.multiply(E, T, n, ET)
-        lanes.multiply(own, ET, n, X)
-        lanes.times(E, Rr, n, g)
-        lanes.transposed_times(N, Rr, n, Nr)
+        lanes.transposed_times(N, Rr, n, x)
+        for a in range(S):
+            for t in range(n):
+                x[a, t] *= weight
+        lanes.times(L, x, n, g)
+        lanes.multiply(T, N, n, X)
+        lanes.transposed_multiply(N, X, n, E)
+        lanes.multiply(L, E, n, V)
+        for a in range(S):
+            for b in range(S):
+                for t in range(n):
+                    V[a, b, t] = log_det * N[a, b, t] - weight * V[a, b, t]
+        lanes.multiply(own, V, n, E)
         trace, penalty = 0.0, 0.0
         for a in range(S):
             for b in range(S):
                 for t in range(n):
-                    X[a, b, t] = T[a, b, t] - X[a, b, t] + log_det * own[a, b, t]
-                    trace += X[a, b, t] * E[a, b, t]
+                    X[a, b, t] += E[a, b, t]
+                    trace += X[a, b, t] * L[a, b, t]
             for t in range(n):
                 penalty += p[a] * u[a, t] ** 2
-                trace -= g[a, t] * e[a, t]
+                trace -= g[a, t] * e[a, t] / weight
                 c_bar[first + t, a] = g[a, t] - 2.0 * z * d[a, t]
-        weights += (trace - z * penalty / weight) / weight
-        if with_design:
-            lanes.multiply(ET, E, n, T)
-            for a in range(S):
-                for b in range(S):
-                    for t in range(n):
-                        s = 2.0 * z * d[a, t] * d[b, t] - g[a, t] * d[b, t] - d[a, t] * g[b, t]
-                        A_bar[first + t, a, b] = 0.5 * s - T[a, b, t] + log_det * E[a, b, t]
-            if k > 0:
-                lanes.multiply(E, RK, n, ERK)
-                for a in range(S):
-                    for b in range(k):
-                        for t in range(n):
-                            x = d[a, t] * near_c_bar[first + t, b]
-                            near_bar[first + t, a, b] = ERK[a, b, t] + x
-                lanes.multiply(E, r, n, ERK)
-            _far_bar(first, n, E, d, ERK, near_bars, FK, far_c_bar, starts, columns, far_bar)
-        # X N overwrites T, and Rρ − A11g + 2z̄e overwrites Rρ.
-        lanes.multiply(X, N, n, T)
+        weights += trace - z * penalty / weight**2
         for a in range(S):
             for b in range(S):
                 for t in range(n):
@@ -236,8 +233,26 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
             for place in range(span[a, 1]):
                 b = span[a, 0] + place
                 for t in range(n):
-                    s = weight * (2.0 * T[a, b, t] - e[a, t] * Nr[b, t])
-                    scale_bar[0 if shared else first + t, a, place] += Rr[a, t] * u[b, t] + s
+                    s = Rr[a, t] * u[b, t] - e[a, t] * x[b, t] + 2.0 * weight * X[a, b, t]
+                    scale_bar[0 if shared else first + t, a, place] += s
+        if not with_design:
+            continue
+        _scaled_multiply(V, L, weight, n, T)
+        for a in range(S):
+            for b in range(S):
+                for t in range(n):
+                    s = 2.0 * z * d[a, t] * d[b, t] - g[a, t] * d[b, t] - d[a, t] * g[b, t]
+                    A_bar[first + t, a, b] = T[a, b, t] + 0.5 * s
+        _scaled_multiply(N, L, weight, n, E)
+        if k > 0:
+            lanes.multiply(E, RK, n, ERK)
+            for a in range(S):
+                for b in range(k):
+                    for t in range(n):
+                        s = d[a, t] * near_c_bar[first + t, b]
+                        near_bar[first + t, a, b] = ERK[a, b, t] + s
+            lanes.multiply(E, r, n, ERK)
+        _far_bar(first, n, E, d, ERK, near_bars, FK, far_c_bar, starts, columns, far_bar)
     w_bar[0] = weights
 
 
