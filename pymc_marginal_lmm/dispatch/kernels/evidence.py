@@ -46,23 +46,36 @@ def _left(scale, span, u, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _unpack(scale, span, L):  # type: ignore[no-untyped-def]
-    """Write one block of ``Λ`` in full."""
-    L[:] = 0.0
-    for j in range(L.shape[0]):
-        for k in range(span[j, 1]):
-            L[j, span[j, 0] + k] = scale[j, k]
+def _unpack(scale, span):  # type: ignore[no-untyped-def]
+    """Return the blocks of ``Λ1`` in full, one or ``M``."""
+    S = scale.shape[1]
+    L = np.zeros((scale.shape[0], S, S), dtype=scale.dtype)
+    for i in range(scale.shape[0]):
+        for j in range(S):
+            for k in range(span[j, 1]):
+                L[i, j, span[j, 0] + k] = scale[i, j, k]
+    return L
+
+
+@njit(fastmath=dense.FAST)
+def _apply(blocks, x, transposed):  # type: ignore[no-untyped-def]
+    """Multiply block by block; a single block stands for all."""
+    M, S = x.shape
+    y = np.empty_like(x)
+    for i in range(M):
+        m = i if blocks.shape[0] > 1 else 0
+        for a in range(S):
+            s = x.dtype.type(0.0)
+            for b in range(S):
+                s += (blocks[m, b, a] if transposed else blocks[m, a, b]) * x[i, b]
+            y[i, a] = s
+    return y
 
 
 @njit
 def _times(A11, A12, A22, starts, columns, x1, x2):  # type: ignore[no-untyped-def]
     """Return ``A x``."""
-    M, S = x1.shape
-    y1, y2 = np.zeros_like(x1), np.empty_like(x2)
-    for i in range(M):
-        for a in range(S):
-            for b in range(S):
-                y1[i, a] += A11[i, a, b] * x1[i, b]
+    y1, y2 = _apply(A11, x1, False), np.empty_like(x2)
     for i in range(x2.shape[0]):
         y2[i] = dense.dot(A22[i], x2)
     times(A12, starts, columns, x2, y1)
@@ -72,15 +85,16 @@ def _times(A11, A12, A22, starts, columns, x1, x2):  # type: ignore[no-untyped-d
 
 @njit
 def _residuals(  # type: ignore[no-untyped-def]
-    scale1, scale2, s, c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
+    L, scale2, s, c1, c2, A11, A12, A22, v1, v2, span2, starts, columns, u1, u2
 ):
     """Return ``δ``, ``e = Aδ − c`` and ``s − 2δᵀc + δᵀAδ``."""
-    d1, d2 = np.empty_like(u1), np.empty_like(u2)
-    for i in range(u1.shape[0]):
-        _left(scale1[min(i, scale1.shape[0] - 1)], span1, u1[i], d1[i])
+    d1, d2 = _apply(L, u1, False), np.empty_like(u2)
     _left(scale2, span2, u2, d2)
-    d1 -= v1
-    d2 -= v2
+    for i in range(d1.shape[0]):
+        for a in range(d1.shape[1]):
+            d1[i, a] -= v1[i, a]
+    for c in range(d2.shape[0]):
+        d2[c] -= v2[c]
     e1, e2 = _times(A11, A12, A22, starts, columns, d1, d2)
     squares = s
     for i in range(d1.shape[0]):
@@ -94,39 +108,46 @@ def _residuals(  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=dense.FAST)
+def _mix_rows(scale2, span2, transposed, X):  # type: ignore[no-untyped-def]
+    """Overwrite ``X`` by ``Λ2X`` or ``Λ2ᵀX``: a large matrix more would cost its page faults."""
+    q, block = X.shape[1], np.empty((scale2.shape[1], X.shape[1]), dtype=X.dtype)
+    for first in range(q):
+        start, width = span2[first, 0], span2[first, 1]
+        if start != first:  # mixed with the first row of its block
+            continue
+        for k in range(width):
+            for i in range(q):
+                block[k, i] = X[first + k, i]
+        for j in range(width):
+            out = X[first + j]
+            for k in range(width):
+                x, keep = block[k], X.dtype.type(k > 0)  # the first term replaces the row
+                c = scale2[first + k, j] if transposed else scale2[first + j, k]
+                for i in range(q):
+                    out[i] = keep * out[i] + c * x[i]
+
+
+@njit
+def _mix_columns(scale2, span2, transposed, X):  # type: ignore[no-untyped-def]
+    """Overwrite a symmetric ``X`` by ``XΛ2ᵀ``, or ``XΛ2``, so that loops run along rows."""
+    if scale2.shape[1] == 1:
+        scale = scale2.reshape(-1)
+        for j in range(X.shape[0]):
+            for i in range(X.shape[1]):
+                X[j, i] *= scale[i]
+        return
+    _mix_rows(scale2, span2, transposed, X)
+    dense.transpose(X)
+
+
+@njit
 def _trailing_precision(w, scale2, span2, p2, B, F22):  # type: ignore[no-untyped-def]
     """Write ``P2 + w Λ2ᵀBΛ2``."""
-    q = p2.shape[0]
-    row = np.empty(q, dtype=B.dtype)
-    F22[:] = 0.0
-    for j in range(q):
-        _right(B[j], scale2, span2, row)
-        for k in range(span2[j, 1]):
-            out, c = F22[span2[j, 0] + k], w * scale2[j, k]
-            for i in range(q):
-                out[i] += c * row[i]
-    for j in range(q):
+    dense.scaled(w, B, F22)
+    _mix_columns(scale2, span2, True, F22)
+    _mix_rows(scale2, span2, True, F22)
+    for j in range(F22.shape[0]):
         F22[j, j] += p2[j]
-
-
-@njit(fastmath=dense.FAST)
-def _trailing_covariance(scale2, span2, C22):  # type: ignore[no-untyped-def]
-    """Overwrite ``C22`` by ``G = Λ2C22Λ2ᵀ``: a large matrix more would cost its page faults."""
-    q = C22.shape[0]
-    block, row = np.empty((scale2.shape[1], q), dtype=C22.dtype), np.empty(q, dtype=C22.dtype)
-    for j in range(q):
-        start, width = span2[j, 0], span2[j, 1]
-        if start == j:  # the rows that this block of Λ2 mixes
-            for k in range(width):
-                for i in range(q):
-                    block[k, i] = C22[j + k, i]
-        for i in range(q):
-            row[i] = scale2[j, 0] * block[0, i]
-        for k in range(1, width):
-            c = scale2[j, k]
-            for i in range(q):
-                row[i] += c * block[k, i]
-        _left(scale2, span2, row, C22[j])
 
 
 @njit
@@ -137,55 +158,57 @@ def log_evidence(  # type: ignore[no-untyped-def]
     """``evidence.evidence``."""
     M, S = c1.shape
     weight, dtype = w[0], A11.dtype
-    work = np.zeros((5, S, S), dtype=dtype)
-    L, C, AL, F11, chol = work[0], work[1], work[2], work[3], work[4]
+    L, work = _unpack(scale1, span1), np.zeros((4, S, S), dtype=dtype)
+    C, AL, F11, chol = work[0], work[1], work[2], work[3]
     N, R = np.empty((M, S, S), dtype=dtype), np.empty((M, S, S), dtype=dtype)
-    half = 0.0
+    half, root = 0.0, np.sqrt(weight)
     for i in range(M):
-        _unpack(scale1[min(i, scale1.shape[0] - 1)], span1, L)
-        multiply(A11[i], L, AL)
-        multiply(L.T, AL, F11)
+        L1 = L[min(i, L.shape[0] - 1)]
+        multiply(A11[i], L1, AL)
+        multiply(L1.T, AL, F11)
         for a in range(S):
             for b in range(S):
                 F11[a, b] *= weight
             F11[a, a] += p1[a]
         half += inverse_cholesky(F11, chol, J[i])
         gram_block(J[i], C)
-        multiply(L, C, N[i])
-        multiply(J[i], L.T, R[i])
-    R *= np.sqrt(weight)
-    B.reshape(-1)[:] = A22.reshape(-1)
+        multiply(L1, C, N[i])
+        multiply(J[i], L1.T, R[i])
+        for a in range(S):
+            for b in range(S):
+                R[i, a, b] *= root
+    dense.scaled(dtype.type(1.0), A22, B)
     complement(R, A12, starts, columns, B)
     _trailing_precision(weight, scale2, span2, p2, B, U22)
     half += dense.factorize(U22)
 
     y1, y2 = _times(A11, A12, A22, starts, columns, v1, v2)
-    y1 += c1
-    y2 += c2
-    h1, z1 = np.zeros((M, S), dtype=dtype), np.zeros((M, S), dtype=dtype)
     for i in range(M):
-        _right(weight * y1[i], scale1[min(i, scale1.shape[0] - 1)], span1, h1[i])
         for a in range(S):
-            for b in range(S):
-                z1[i, a] -= N[i, a, b] * h1[i, b]
+            y1[i, a] = weight * (y1[i, a] + c1[i, a])
+    for c in range(y2.shape[0]):
+        y2[c] = weight * (y2[c] + c2[c])
+    h1 = _apply(L, y1, True)
+    z1 = _apply(N, h1, False)
+    for i in range(M):
+        for a in range(S):
+            z1[i, a] *= -weight
+            y1[i, a] = 0.0
     transposed_times(A12, starts, columns, z1, y2)
-    _right(weight * y2, scale2, span2, u2)
+    _right(y2, scale2, span2, u2)
     dense.solve(U22, u2)
     x2 = np.empty_like(u2)
     _left(scale2, span2, u2, x2)
-    y1[:] = 0.0
     times(A12, starts, columns, x2, y1)
+    y1, z1 = _apply(N, y1, True), _apply(J, _apply(J, h1, False), True)
     for i in range(M):
-        gram_block(J[i], C)
         for a in range(S):
-            u1[i, a] = 0.0
-            for b in range(S):
-                u1[i, a] += C[a, b] * h1[i, b] - weight * N[i, b, a] * y1[i, b]
+            u1[i, a] = z1[i, a] - weight * y1[i, a]
     if np.isnan(half):
         u1[:], u2[:] = np.nan, np.nan
 
     _, _, _, _, squares = _residuals(
-        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
+        L, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span2, starts, columns, u1, u2
     )
     value = weight * squares + 2.0 * half
     for i in range(M):
@@ -207,30 +230,30 @@ def log_evidence_pullback(  # type: ignore[no-untyped-def]
     M, S = u1.shape
     q = u2.shape[0]
     weight, outer, dtype = w[0], -bar[0] * w[0], A11.dtype  # −½ · 2w
+    blocks1 = _unpack(scale1, span1)
     d1, d2, e1, e2, squares = _residuals(
-        scale1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span1, span2, starts, columns, u1, u2
+        blocks1, scale2, s[0], c1, c2, A11, A12, A22, v1, v2, span2, starts, columns, u1, u2
     )
     C22 = dense.inverse(U22)
     trace = 1.0 * (M * S + q)
-    row = np.empty(q, dtype=dtype)
     for j in range(q):
         trace -= p2[j] * C22[j, j]
-        _right(B[j], scale2, span2, row)
+    _mix_columns(scale2, span2, False, C22)
+    for j in range(q):
         scale2_bar[j] = 0.0
         for k in range(span2[j, 1]):
             a = span2[j, 0] + k
-            scale2_bar[j, k] = outer * (e2[j] * u2[a] + dense.dot(row, C22[a]))
-    _trailing_covariance(scale2, span2, C22)
+            scale2_bar[j, k] = outer * (e2[j] * u2[a] + dense.dot(B[j], C22[a]))
+    _mix_rows(scale2, span2, False, C22)
     G = C22
     blocks, Y = sandwich(A12, starts, columns, M, S, G, with_design)
 
     scale1_bar[:] = 0.0
-    work = np.empty((8, S, S), dtype=dtype)
-    L, C, N, HN = work[0], work[1], work[2], work[3]
-    C11, K1, X, E = work[4], work[5], work[6], work[7]
+    work = np.empty((7, S, S), dtype=dtype)
+    C, N, HN, C11, K1, X, E = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
     for i in range(M):
         m = min(i, scale1.shape[0] - 1)
-        _unpack(scale1[m], span1, L)
+        L = blocks1[m]
         gram_block(J[i], C)
         multiply(L, C, N)
         multiply(blocks[i], N, HN)
@@ -264,8 +287,11 @@ def log_evidence_pullback(  # type: ignore[no-untyped-def]
                     a12[k] += outer * d1[i, j] * d2[column]
     w_bar[0] = -0.5 * bar[0] * (squares + trace / weight)
     s_bar[0] = -0.5 * bar[0] * weight
-    c1_bar[:] = -outer * d1
-    c2_bar[:] = -outer * d2
+    for i in range(M):
+        for a in range(S):
+            c1_bar[i, a] = -outer * d1[i, a]
+    for j in range(q):
+        c2_bar[j] = -outer * d2[j]
     if with_design:
         for j in range(q):
             for c in range(q):
