@@ -39,6 +39,8 @@ def _solve_triangular(U: np.ndarray, h: np.ndarray, trans: int = 0, lower: bool 
     if U.ndim == 2:
         return scipy.linalg.solve_triangular(U, h, trans=trans, lower=lower, check_finite=False)
     U = U.swapaxes(-1, -2) if trans else U
+    if h.ndim == U.ndim:
+        return np.linalg.solve(U, h)
     return np.linalg.solve(U, h[..., None])[..., 0]  # which has a loop over systems in C
 
 

@@ -79,6 +79,11 @@ class FactorLayout(NamedTuple):
         """Whether no two effects are correlated a priori."""
         return all(width == 1 for width in self.widths)
 
+    @property
+    def full(self) -> bool:
+        """Whether a block is packed as it is."""
+        return all(width == self.n_effects for width in self.widths)
+
     def hot(self, packed_width: int) -> np.ndarray:
         """Return ``(S, W, S)`` with a 1 where packed entry ``(j, k)`` sits in the block."""
         hot = np.zeros((self.n_effects, packed_width, self.n_effects))
@@ -96,6 +101,16 @@ class Layout(NamedTuple):
     leading: FactorLayout | None
     trailing: tuple[FactorLayout, ...]
     coupling: Pattern | None = None
+
+    def trailing_spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return in which column each packed row of ``Λ2`` starts, and how many entries it has."""
+        starts, widths, first = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)], 0
+        for factor in self.trailing:
+            offset = np.arange(factor.n_levels)[:, None] * factor.n_effects + first
+            starts.append((np.array(factor.starts, dtype=int) + offset).reshape(-1))
+            widths.append(np.tile(np.array(factor.widths, dtype=int), factor.n_levels))
+            first += factor.size
+        return np.concatenate(starts), np.concatenate(widths)
 
 
 class Evidence(NamedTuple):
@@ -123,66 +138,57 @@ class Evidence(NamedTuple):
 
 
 class _Trailing:
-    """``Λ2``, applied factor by factor."""
+    """``Λ2``, applied to rows: a few gathers for all factors together.
+
+    A symmetric matrix is scaled on its right as the rows of the transposed one.
+    """
 
     def __init__(self, lib: ArrayLibrary, layout: Layout, scale2: Any) -> None:
         self.lib = lib
-        self.factors = layout.trailing
-        self.scale2 = scale2
-        self.diagonal = all(factor.diagonal for factor in self.factors)
-        self.blocks: list[Any] = []
-        start = 0
-        for factor in self.factors if not self.diagonal else ():
-            packed = scale2[start : start + factor.size]
-            packed = packed.reshape(factor.n_levels, factor.n_effects, -1)
-            hot = factor.hot(packed.shape[-1]).astype(scale2.dtype)
-            self.blocks.append(lib.xp.einsum("mjk,jkc->mjc", packed, hot))
-            start += factor.size
+        q, W = scale2.shape
+        starts, widths = layout.trailing_spans()
+        self.diagonal = bool((widths == 1).all())
+        self.here = np.arange(W) < widths[:, None]
+        self.columns = np.where(self.here, starts[:, None] + np.arange(W), 0)
+        self.scale = self._packed(scale2)
+        if not self.diagonal:  # column c has its entries in the rows that are its row's columns
+            entries = self.columns * W + np.arange(q)[:, None] - starts[:, None]
+            entries = np.where(self.here, entries, 0)
+            self.transposed = self._packed(lib.take(self.scale.reshape(-1), entries))
 
-    def _blockwise(self, X: Any, blocks: list[Any]) -> Any:
-        parts, start = [], 0
-        for factor, block in zip(self.factors, blocks, strict=True):
-            part = X[..., start : start + factor.size]
-            shape = part.shape
-            part = part.reshape(*shape[:-1], factor.n_levels, factor.n_effects)
-            product = sum(part[..., j, None] * block[:, j, :] for j in range(factor.n_effects))
-            parts.append(product.reshape(shape))
-            start += factor.size
-        return self.lib.xp.concatenate(parts, axis=-1)
+    def _packed(self, x: Any) -> Any:
+        """Put zeros where a packed row is longer than its block."""
+        return x if self.here.all() else self.lib.xp.where(self.here, x, 0)
 
-    def right(self, X: Any) -> Any:
-        """``X Λ2``."""
+    def _mix(self, scale: Any, X: Any) -> Any:
+        scale = scale.reshape(scale.shape + (1,) * (X.ndim - 1))
+        terms = range(scale.shape[1])
+        return sum(scale[:, k] * self.lib.take(X, self.columns[:, k]) for k in terms)
+
+    def times(self, X: Any) -> Any:
+        """``Λ2 X``."""
+        return (self.scale[:, 0] * X.T).T if self.diagonal else self._mix(self.scale, X)
+
+    def transposed_times(self, X: Any) -> Any:
+        """``Λ2ᵀX``."""
+        return self.times(X) if self.diagonal else self._mix(self.transposed, X)
+
+    def gradient(self, e2: Any, u2: Any, B: Any, CL: Any) -> Any:
+        """Return ``e2 u2ᵀ + B (CΛ2ᵀ)ᵀ`` at the entries of ``Λ2``."""
+        take = self.lib.take
         if self.diagonal:
-            return X * self.scale2[:, 0]
-        return self._blockwise(X, self.blocks)
-
-    def right_transposed(self, X: Any) -> Any:
-        """``X Λ2ᵀ``."""
-        if self.diagonal:
-            return X * self.scale2[:, 0]
-        return self._blockwise(X, [transposed(block) for block in self.blocks])
-
-    def packed_product(self, X: Any, Y: Any) -> Any:
-        """``XᵀY`` (both ``(..., q)``, all leading axes summed) at the entries of ``Λ2``."""
-        xp, W = self.lib.xp, self.scale2.shape[1]
-        X, Y = X.reshape(-1, X.shape[-1]), Y.reshape(-1, Y.shape[-1])
-        if self.diagonal:
-            return (X * Y).sum(axis=0)[:, None]
-        parts, start = [], 0
-        for factor in self.factors:
-            shape = (-1, factor.n_levels, factor.n_effects)
-            here = slice(start, start + factor.size)
-            x, y = X[:, here].reshape(shape), Y[:, here].reshape(shape)
-            full = xp.einsum("rmj,rmc->mjc", x, y)
-            hot = factor.hot(W).astype(self.scale2.dtype)
-            parts.append(xp.einsum("mjc,jkc->mjk", full, hot).reshape(factor.size, W))
-            start += factor.size
-        return xp.concatenate(parts, axis=0)
+            bar = (e2 * u2 + (B * CL).sum(axis=-1))[:, None]
+        else:
+            bar = e2[:, None] * take(u2, self.columns)
+            bar = bar + self.lib.xp.einsum("jr,jkr->jk", B, take(CL, self.columns))
+        return self._packed(bar)
 
 
 def _leading_blocks(lib: ArrayLibrary, layout: Layout, scale1: Any) -> Any:
     if layout.leading is None:
         return scale1[:, :, :1]
+    if layout.leading.full:
+        return scale1[..., : layout.leading.n_effects]
     hot = layout.leading.hot(scale1.shape[-1]).astype(scale1.dtype)
     return lib.xp.einsum("mjk,jkc->mjc", scale1, hot)
 
@@ -196,7 +202,7 @@ def _times(args: Evidence, A12: Coupling, x1: Any, x2: Any) -> tuple[Any, Any]:
 def _residuals(args: Evidence, A12: Coupling, L1: Any, L2: _Trailing, u1: Any, u2: Any) -> tuple:
     """Return ``δ``, ``e = Aδ − c`` and the unweighted sum of squares ``s − 2δᵀc + δᵀAδ``."""
     d1 = (L1 * u1[:, None, :]).sum(axis=-1) - args.v1
-    d2 = L2.right_transposed(u2) - args.v2
+    d2 = L2.times(u2) - args.v2
     y1, y2 = _times(args, A12, d1, d2)
     e1, e2 = y1 - args.c1, y2 - args.c2
     squares = args.s + (d1 * (e1 - args.c1)).sum() + (d2 * (e2 - args.c2)).sum()
@@ -220,14 +226,14 @@ def evidence(lib: ArrayLibrary, layout: Layout, args: Evidence) -> tuple[Any, ..
     J = inverse_cholesky(xp, F11, L1.shape[-1])
     C, N, E = _leading_products(lib, w, L1, J)
     B = args.A22 - A12.congruence(E) if J.size and args.A22.size else args.A22
-    U22 = args.p2 * eye2 + w * L2.right(L2.right(B).T)
+    U22 = args.p2 * eye2 + w * L2.transposed_times(L2.transposed_times(B).T)
     U22 = xp.linalg.cholesky(U22, upper=True) if U22.size else U22
 
     y1, y2 = _times(args, A12, args.v1, args.v2)
     h1 = w * (L1 * (args.c1 + y1)[:, :, None]).sum(axis=-2)
-    h2 = w * L2.right(args.c2 + y2 - A12.transposed_times(apply_blocks(lib, N, h1)))
+    h2 = w * L2.transposed_times(args.c2 + y2 - A12.transposed_times(apply_blocks(lib, N, h1)))
     u2 = solve_dense(lib, U22, h2)
-    coupled = A12.times(L2.right_transposed(u2))
+    coupled = A12.times(L2.times(u2))
     u1 = apply_blocks(lib, C, h1) - w * (N * coupled[:, :, None]).sum(axis=-2)
 
     *_, squares = _residuals(args, A12, L1, L2, u1, u2)
@@ -256,7 +262,8 @@ def evidence_pullback(
     d1, d2, e1, e2, squares = _residuals(args, A12, L1, L2, u1, u2)
     C, N, E = _leading_products(lib, w, L1, J)
     C22 = inverse_from_factor(lib, U22) if U22.size else U22
-    G = L2.right_transposed(L2.right_transposed(C22).T)
+    CL = L2.times(C22).T
+    G = L2.times(CL)
     H = A12.sandwich(G)
     HN = blockwise(lib, H, N)
     C11 = C + w**2 * blockwise(lib, transposed(N), HN)
@@ -273,14 +280,12 @@ def evidence_pullback(
         L1_bar = L1_bar.sum(axis=0, keepdims=True)
     if layout.leading is None:
         scale1_bar = xp.zeros_like(args.scale1)
+    elif layout.leading.full and args.scale1.shape[-1] == L1_bar.shape[-1]:
+        scale1_bar = L1_bar
     else:
         hot = layout.leading.hot(args.scale1.shape[-1]).astype(args.scale1.dtype)
         scale1_bar = xp.einsum("mjc,jkc->mjk", L1_bar, hot)
-    if layout.trailing:
-        of_Q = L2.packed_product(e2[None], u2[None])
-        scale2_bar = half * (of_Q + L2.packed_product(transposed(L2.right(B)), C22))
-    else:
-        scale2_bar = xp.zeros_like(args.scale2)
+    scale2_bar = half * L2.gradient(e2, u2, B, CL)
     small = (w_bar, scale1_bar, scale2_bar, -0.5 * bar * w, bar * w * d1, bar * w * d2)
     if constant_design:
         return small
