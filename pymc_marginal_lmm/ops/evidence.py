@@ -161,9 +161,10 @@ class _Trailing:
         return x if self.here.all() else self.lib.xp.where(self.here, x, 0)
 
     def _mix(self, scale: Any, X: Any) -> Any:
-        scale = scale.reshape(scale.shape + (1,) * (X.ndim - 1))
-        terms = range(scale.shape[1])
-        return sum(scale[:, k] * self.lib.take(X, self.columns[:, k]) for k in terms)
+        if X.ndim == 1:
+            return (scale * self.lib.take(X, self.columns)).sum(axis=1)
+        columns = enumerate(self.columns.T)
+        return sum(scale[:, k, None] * self.lib.take(X, column) for k, column in columns)
 
     def times(self, X: Any) -> Any:
         """``Λ2 X``."""
@@ -180,7 +181,8 @@ class _Trailing:
             bar = (e2 * u2 + (B * CL).sum(axis=-1))[:, None]
         else:
             bar = e2[:, None] * take(u2, self.columns)
-            bar = bar + self.lib.xp.einsum("jr,jkr->jk", B, take(CL, self.columns))
+            sums = [(B * take(CL, column)).sum(axis=-1) for column in self.columns.T]
+            bar = bar + self.lib.xp.stack(sums, axis=-1)
         return self._packed(bar)
 
 
