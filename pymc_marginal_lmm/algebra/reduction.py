@@ -47,8 +47,9 @@ def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
     carried: tuple[Variable, Variable] | None = None
     for i, position in enumerate(chain):
         factor, k = model.factors[position], cliques.n_above(i)
-        near, far = right[i][:, :, :k], right[i][:, :, k:]
-        if cliques.pattern is not None:
+        if cliques.pattern is None:
+            near, far = right[i][:, :, :k], right[i][:, :, k:]
+        else:
             shape = (factor.n_levels, factor.n_effects, 0)
             near, far = pt.zeros(shape, dtype=config.floatX), right[i]
         constant = data.constant_design and i == 0

@@ -41,8 +41,17 @@ def _constants(arrays: Sequence[np.ndarray]) -> tuple:
     return jax.lax.optimization_barrier(tuple(map(jnp.asarray, arrays)))
 
 
+def _take(x: Any, indices: np.ndarray) -> Any:
+    # Plain indexing has a program that looks for negative indices.
+    return x.at[indices].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+
 JAX = ArrayLibrary(
-    jnp, jax.scipy.linalg.solve_triangular, jax.ops.segment_sum, constants=_constants
+    jnp,
+    jax.scipy.linalg.solve_triangular,
+    jax.ops.segment_sum,
+    constants=_constants,
+    take=_take,
 )
 
 

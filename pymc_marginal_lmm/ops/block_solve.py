@@ -40,7 +40,7 @@ def _solve_triangular(U: np.ndarray, h: np.ndarray, trans: int = 0, lower: bool 
         return scipy.linalg.solve_triangular(U, h, trans=trans, lower=lower, check_finite=False)
     (trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), (U, h))
     x = np.empty_like(h)
-    for i in np.ndindex(h.shape[:-1]):
+    for i in np.ndindex(U.shape[:-2]):
         x[i] = trtrs(U[i], h[i], lower=lower, trans=trans)[0]
     return x
 

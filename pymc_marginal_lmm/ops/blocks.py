@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
-from operator import add
+from operator import add, getitem
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -26,6 +26,9 @@ __all__ = [
 UNROLLED = 5
 """Largest block that is factorised by explicit formulas."""
 
+SOLVED = 7
+"""Triangular matrices up to this size go to LAPACK, which does not start threads for them."""
+
 LEAF = 160
 """Triangular matrices up to this size are inverted level by level, not by halves."""
 
@@ -34,14 +37,15 @@ class ArrayLibrary(NamedTuple):
     """What the elimination needs: an array namespace and three functions it may lack.
 
     ``segment_sum(x, segments, size)`` sums a vector by segment, ``constants(arrays)`` makes index
-    arrays constants of the program. ``unrolled`` is the largest ``b`` of blocks ``(a, b) · (b, c)``
-    that are multiplied by explicit formulas.
+    arrays constants of the program, and ``take(x, indices)`` is ``x[indices]`` for valid indices.
+    ``unrolled`` is the largest ``b`` of blocks ``(a, b) · (b, c)`` multiplied by explicit formulas.
     """
 
     xp: ModuleType
     solve_triangular: Callable
     segment_sum: Callable
     constants: Callable = tuple
+    take: Callable = getitem
     unrolled: int = UNROLLED
 
 
@@ -91,51 +95,43 @@ def inverse_from_factor(lib: ArrayLibrary, U: Any) -> Any:
 def _inverse(lib: ArrayLibrary, U: Any) -> Any:
     xp, n = lib.xp, U.shape[0]
     if n <= LEAF:
-        return _inverse_by_levels(xp, U)
+        return _inverse_by_levels(lib, U)
     h = n // 2
     A, D = _inverse(lib, U[:h, :h]), _inverse(lib, U[h:, h:])
     return xp.block([[A, -A @ (U[:h, h:] @ D)], [xp.zeros((n - h, h), dtype=U.dtype), D]])
 
 
-def _inverse_by_levels(xp: ModuleType, U: Any) -> Any:
+def _inverse_by_levels(lib: ArrayLibrary, U: Any) -> Any:
     """Invert a small upper triangular matrix: all tiny diagonal blocks at once, then by pairs.
 
     LAPACK's solution for many right-hand sides starts threads already at 8×8, which wait for each
     other a thousand times longer than they work where chains are sampled side by side.
     """
-    n = U.shape[0]
-    levels = max(0, (n - 1).bit_length() - 2)
-    count, s = 2**levels, -(-n // 2**levels)  # blocks, and their size: 4 or less
-    padding = xp.zeros((n, count * s - n), dtype=U.dtype)
+    xp, n = lib.xp, U.shape[0]
+    levels = max(0, (-(-n // SOLVED) - 1).bit_length())
+    count, size = 2**levels, -(-n // 2**levels)  # blocks, and their size
+    padding = xp.zeros((n, count * size - n), dtype=U.dtype)
     U = xp.concatenate([U, padding], axis=1)
-    U = xp.concatenate([U, xp.eye(count * s, dtype=U.dtype)[n:]], axis=0)
-    X = _inverse_tiny(xp, _diagonal_blocks(U, count))
+    U = xp.concatenate([U, xp.eye(count * size, dtype=U.dtype)[n:]], axis=0)
+    D = _blocks(lib, U, count, slice(None), slice(None))
+    X = lib.solve_triangular(D, xp.broadcast_to(xp.eye(size, dtype=U.dtype), D.shape))
     while count > 1:
         count //= 2
         A, D = X[0::2], X[1::2]
-        h = A.shape[1]
-        right = -A @ (_diagonal_blocks(U, count)[:, :h, h:] @ D)
+        right = -A @ (_blocks(lib, U, count, slice(size), slice(size, None)) @ D)
         above = xp.concatenate([A, right], axis=2)
         below = xp.concatenate([xp.zeros_like(right), D], axis=2)
         X = xp.concatenate([above, below], axis=1)
+        size *= 2
     return X[0, :n, :n]
 
 
-def _diagonal_blocks(U: Any, count: int) -> Any:
-    size, own = U.shape[0] // count, np.arange(count)
-    return U.reshape(count, size, count, size)[own, :, own, :]
-
-
-def _inverse_tiny(xp: ModuleType, U: Any) -> Any:
-    """Invert upper triangular blocks ``(…, s, s)`` by back substitution, unrolled."""
-    s = U.shape[-1]
-    zero = xp.zeros_like(U[..., 0, 0])
-    X = [[zero] * s for _ in range(s)]
-    for j in range(s):
-        X[j][j] = 1 / U[..., j, j]
-        for i in range(j - 1, -1, -1):
-            X[i][j] = -X[i][i] * sum(U[..., i, k] * X[k][j] for k in range(i + 1, j + 1))
-    return xp.stack([xp.stack(row, axis=-1) for row in X], axis=-2)
+def _blocks(lib: ArrayLibrary, U: Any, count: int, rows: slice, columns: slice) -> Any:
+    """Return a part of each of ``count`` diagonal blocks."""
+    n = U.shape[0]
+    block = np.arange(n * n).reshape(count, n // count, count, n // count)
+    indices = block[np.arange(count), :, np.arange(count), :]
+    return lib.take(U.reshape(-1), indices[:, rows, columns])
 
 
 def _gram(lib: ArrayLibrary, X: Any) -> Any:

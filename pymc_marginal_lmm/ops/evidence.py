@@ -20,11 +20,15 @@ other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
-from pymc_marginal_lmm.ops.blocks import ArrayLibrary, inverse_from_factor, transposed
+import numpy as np
+
+from pymc_marginal_lmm.ops.blocks import ArrayLibrary, inverse_from_factor
 from pymc_marginal_lmm.ops.elimination import solve_dense
-from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.ops.layout import FactorLayout, spans
 
 __all__ = ["Evidence", "evidence", "evidence_pullback"]
 
@@ -46,64 +50,56 @@ class Evidence(NamedTuple):
 
 
 class _Scale:
-    """``Λ``, applied factor by factor."""
+    """``Λ``, applied to rows: a few gathers for all factors together.
+
+    A symmetric matrix is scaled on its right as the rows of the transposed one.
+    """
 
     def __init__(self, lib: ArrayLibrary, layout: Sequence[FactorLayout], scale: Any) -> None:
         self.lib = lib
-        self.factors = layout
-        self.scale = scale
-        self.diagonal = all(factor.diagonal for factor in self.factors)
-        self.blocks: list[Any] = []
-        start = 0
-        for factor in self.factors if not self.diagonal else ():
-            packed = scale[start : start + factor.size]
-            packed = packed.reshape(factor.n_levels, factor.n_effects, -1)
-            self.blocks.append(factor.unpack(lib.xp, packed))
-            start += factor.size
+        q, W = scale.shape
+        starts, widths = spans(layout).T
+        self.diagonal = bool((widths == 1).all())
+        self.here = np.arange(W) < widths[:, None]
+        self.columns = np.where(self.here, starts[:, None] + np.arange(W), 0)
+        self.scale = self._packed(scale)
+        if not self.diagonal:  # column c has its entries in the rows that are its row's columns
+            entries = self.columns * W + np.arange(q)[:, None] - starts[:, None]
+            entries = np.where(self.here, entries, 0)
+            self.transposed = self._packed(lib.take(self.scale.reshape(-1), entries))
 
-    def _blockwise(self, X: Any, blocks: list[Any]) -> Any:
-        parts, start = [], 0
-        for factor, block in zip(self.factors, blocks, strict=True):
-            part = X[..., start : start + factor.size]
-            shape = part.shape
-            part = part.reshape(*shape[:-1], factor.n_levels, factor.n_effects)
-            product = sum(part[..., j, None] * block[:, j, :] for j in range(factor.n_effects))
-            parts.append(product.reshape(shape))
-            start += factor.size
-        return self.lib.xp.concatenate(parts, axis=-1)
+    def _packed(self, x: Any) -> Any:
+        """Put zeros where a packed row is longer than its block."""
+        return x if self.here.all() else self.lib.xp.where(self.here, x, 0)
 
-    def right(self, X: Any) -> Any:
-        """``X Λ``."""
+    def _mix(self, scale: Any, X: Any) -> Any:
+        if X.ndim == 1:
+            return (scale * self.lib.take(X, self.columns)).sum(axis=1)
+        rows = (self.lib.take(X, column) for column in self.columns.T)
+        return reduce(add, (scale[:, k, None] * row for k, row in enumerate(rows)))
+
+    def times(self, X: Any) -> Any:
+        """``Λ X``."""
+        return (self.scale[:, 0] * X.T).T if self.diagonal else self._mix(self.scale, X)
+
+    def transposed_times(self, X: Any) -> Any:
+        """``ΛᵀX``."""
+        return self.times(X) if self.diagonal else self._mix(self.transposed, X)
+
+    def gradient(self, e: Any, u: Any, A: Any, CL: Any) -> Any:
+        """Return ``e uᵀ + A (CΛᵀ)ᵀ`` at the entries of ``Λ``."""
+        take = self.lib.take
         if self.diagonal:
-            return X * self.scale[:, 0]
-        return self._blockwise(X, self.blocks)
-
-    def right_transposed(self, X: Any) -> Any:
-        """``X Λᵀ``."""
-        if self.diagonal:
-            return X * self.scale[:, 0]
-        return self._blockwise(X, [transposed(block) for block in self.blocks])
-
-    def packed_product(self, X: Any, Y: Any) -> Any:
-        """``XᵀY`` (both ``(..., q)``, all leading axes summed) at the entries of ``Λ``."""
-        xp, W = self.lib.xp, self.scale.shape[1]
-        X, Y = X.reshape(-1, X.shape[-1]), Y.reshape(-1, Y.shape[-1])
-        if self.diagonal:
-            return (X * Y).sum(axis=0)[:, None]
-        parts, start = [], 0
-        for factor in self.factors:
-            shape = (-1, factor.n_levels, factor.n_effects)
-            here = slice(start, start + factor.size)
-            x, y = X[:, here].reshape(shape), Y[:, here].reshape(shape)
-            full = xp.einsum("rmj,rmc->mjc", x, y)
-            parts.append(factor.pack(xp, full, W).reshape(factor.size, W))
-            start += factor.size
-        return xp.concatenate(parts, axis=0)
+            bar = (e * u + (A * CL).sum(axis=-1))[:, None]
+        else:
+            sums = [(A * take(CL, column)).sum(axis=-1) for column in self.columns.T]
+            bar = e[:, None] * take(u, self.columns) + self.lib.xp.stack(sums, axis=-1)
+        return self._packed(bar)
 
 
 def _residuals(args: Evidence, L: _Scale, u: Any) -> tuple[Any, Any, Any]:
     """Return ``δ``, ``e = Aδ − c`` and the unweighted sum of squares ``s − 2δᵀc + δᵀAδ``."""
-    d = L.right_transposed(u) - args.v
+    d = L.times(u) - args.v
     e = args.A @ d - args.c
     return d, e, args.s + d @ (e - args.c)
 
@@ -113,9 +109,11 @@ def evidence(
 ) -> tuple[Any, Any, Any]:
     """Return ``ℓ``, ``û`` and ``U``."""
     xp, w, L = lib.xp, args.w, _Scale(lib, layout, args.scale)
-    F = args.p * xp.eye(args.p.shape[0], dtype=args.p.dtype) + w * L.right(L.right(args.A).T)
+    F = args.p * xp.eye(args.p.shape[0], dtype=args.p.dtype) + w * L.transposed_times(
+        L.transposed_times(args.A).T
+    )
     U = xp.linalg.cholesky(F, upper=True)
-    u = solve_dense(lib, U, w * L.right(args.c + args.A @ args.v))
+    u = solve_dense(lib, U, w * L.transposed_times(args.c + args.A @ args.v))
     *_, squares = _residuals(args, L, u)
     log_det = 2 * xp.log(xp.diagonal(U)).sum()
     return -0.5 * (w * squares + (args.p * u**2).sum() + log_det), u, U
@@ -137,12 +135,10 @@ def evidence_pullback(
     C = inverse_from_factor(lib, U)
     trace = u.size - (args.p * xp.diagonal(C)).sum()
     half = -bar * w  # −½ · 2w
-    scale_bar = L.packed_product(e[None], u[None]) + L.packed_product(
-        transposed(L.right(args.A)), C
-    )
+    CL = L.times(C).T
+    scale_bar = L.gradient(e, u, args.A, CL)
     w_bar = -0.5 * bar * (squares + trace / w)
     small = (w_bar, half * scale_bar, -0.5 * bar * w, bar * w * d)
     if constant_design:
         return small
-    G = L.right_transposed(L.right_transposed(C).T)
-    return (*small, half / 2 * (d[:, None] * d + G))
+    return (*small, half / 2 * (d[:, None] * d + L.times(CL)))

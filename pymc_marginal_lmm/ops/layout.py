@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["FactorLayout"]
+__all__ = ["FactorLayout", "spans"]
 
 
 class FactorLayout(NamedTuple):
@@ -47,12 +48,29 @@ class FactorLayout(NamedTuple):
             hot[j, np.arange(width), start + np.arange(width)] = 1.0
         return hot
 
+    def _is_full(self, packed_width: int) -> bool:
+        return self.widths == (self.n_effects,) * self.n_effects == (packed_width,) * self.n_effects
+
     def unpack(self, xp: Any, packed: Any) -> Any:
         """Return the blocks in full, ``(…, S, S)``."""
+        if self._is_full(packed.shape[-1]):
+            return packed
         hot = self.hot(packed.shape[-1]).astype(packed.dtype)
         return xp.einsum("...jk,jkc->...jc", packed, hot)
 
     def pack(self, xp: Any, blocks: Any, packed_width: int) -> Any:
         """Return the entries of blocks that ``Λ`` can have, ``(…, S, W)``."""
+        if self._is_full(packed_width):
+            return blocks
         hot = self.hot(packed_width).astype(blocks.dtype)
         return xp.einsum("...jc,jkc->...jk", blocks, hot)
+
+
+def spans(layout: Sequence[FactorLayout]) -> np.ndarray:
+    """Return ``(start, width)`` of each row of ``Λ``, factors one below the other: ``(q, 2)``."""
+    rows, first = [np.zeros((0, 2), dtype="int32")], 0
+    for factor in layout:
+        offset = np.arange(factor.n_levels, dtype="int32")[:, None, None] * factor.n_effects + first
+        rows.append((factor.span + offset * np.array([1, 0], dtype="int32")).reshape(-1, 2))
+        first += factor.size
+    return np.concatenate(rows)

@@ -19,7 +19,7 @@ from pytensor.scalar import upcast
 
 from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
-from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.ops.layout import FactorLayout, spans
 
 __all__ = ["LogEvidence", "LogEvidencePullback"]
 
@@ -27,23 +27,13 @@ N_ARGUMENTS = len(Evidence._fields)
 N_DIFFERENTIABLE = 4  # w, scale, s, c
 
 
-def span(layout: Sequence[FactorLayout]) -> np.ndarray:
-    """Return where packed rows of ``Λ`` lie, ``(start, width)``: ``(q, 2)``."""
-    rows, first = [np.zeros((0, 2), dtype="int32")], 0
-    for factor in layout:
-        offset = np.arange(factor.n_levels, dtype="int32")[:, None, None] * factor.n_effects + first
-        rows.append((factor.span + offset * [1, 0]).reshape(-1, 2))
-        first += factor.size
-    return np.concatenate(rows).astype("int32")
-
-
 class LogEvidence(Op):
     r"""Log evidence ``ℓ = −½ (Q + log|F|)`` of a Gaussian linear model.
 
     Inputs are the fields of :class:`~pymc_marginal_lmm.ops.evidence.Evidence` and the array of
-    :func:`span`; outputs ``ℓ``, ``û (q)`` and ``U (q, q)``. Only ``ℓ`` is differentiable, exactly;
-    the gradient reuses the factorisation. Where ``F`` is not positive definite in floating point,
-    the outputs are NaN. Work is ``O(q³)`` and memory ``O(q²)``.
+    :func:`~pymc_marginal_lmm.ops.layout.spans`; outputs ``ℓ``, ``û (q)`` and ``U (q, q)``. Only
+    ``ℓ`` is differentiable, exactly; the gradient reuses the factorisation. Where ``F`` is not
+    positive definite in floating point, the outputs are NaN. Work is ``O(q³)``, memory ``O(q²)``.
 
     Parameters
     ----------
@@ -61,7 +51,7 @@ class LogEvidence(Op):
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
         if len(inputs) == N_ARGUMENTS:
-            inputs = (*inputs, pt.constant(span(self.layout)))
+            inputs = (*inputs, pt.constant(spans(self.layout)))
         return super().__call__(*inputs, **kwargs)
 
     def make_node(self, *inputs: Variable) -> Apply:

@@ -1,7 +1,7 @@
-"""The dense block: linear combinations of rows, and what is made of them.
+"""The dense block: products, factors and inverses.
 
-Nearly all arithmetic is :func:`combine`, whose inner loop runs along rows and vectorises. LAPACK
-and BLAS come in where they are so much faster that starting their threads, which costs
+Nearly all arithmetic is :func:`~pymc_marginal_lmm.dispatch.kernels.tiles.add_product`. LAPACK and
+BLAS come in where they are so much faster that starting their threads, which costs
 milliseconds on a busy machine, is nothing against the work.
 
 Symmetric matrices are made in their upper triangle, row by row; :func:`mirror` completes them.
@@ -15,7 +15,20 @@ from numba import njit, types
 from numba.core.types import ExternalFunction
 from numba.extending import get_cython_function_address, overload
 
-__all__ = ["FAST", "combine", "dot", "factorize", "inverse", "mirror", "product", "solve"]
+from pymc_marginal_lmm.dispatch.kernels.tiles import ROWS, add_product
+
+__all__ = [
+    "FAST",
+    "dot",
+    "factorize",
+    "inverse",
+    "mirror",
+    "product",
+    "scaled",
+    "solve",
+    "symmetrized",
+    "transpose",
+]
 
 FAST = {"contract", "reassoc", "nsz"}
 """Sums may be taken in another order, so that they vectorise; NaN and infinities are respected."""
@@ -114,20 +127,11 @@ def dot(x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST)
-def combine(out, coefficients, X):  # type: ignore[no-untyped-def]
-    """``out += Σ_r coefficients[r] X[r]``, four rows at a time."""
-    n = coefficients.shape[0]
-    in_fours = n - n % 4
-    for r in range(0, in_fours, 4):
-        c0, c1 = coefficients[r], coefficients[r + 1]
-        c2, c3 = coefficients[r + 2], coefficients[r + 3]
-        x0, x1, x2, x3 = X[r], X[r + 1], X[r + 2], X[r + 3]
-        for j in range(out.shape[0]):
-            out[j] += c0 * x0[j] + c1 * x1[j] + c2 * x2[j] + c3 * x3[j]
-    for r in range(in_fours, n):
-        c0, x0 = coefficients[r], X[r]
-        for j in range(out.shape[0]):
-            out[j] += c0 * x0[j]
+def scaled(c, A, out):  # type: ignore[no-untyped-def]
+    """Write ``c A``; Numba's assignments of arrays allocate and look for overlap."""
+    x, y = A.reshape(-1), out.reshape(-1)
+    for k in range(y.shape[0]):
+        y[k] = c * x[k]
 
 
 @njit
@@ -142,13 +146,38 @@ def mirror(A):  # type: ignore[no-untyped-def]
 
 
 @njit
+def symmetrized(A):  # type: ignore[no-untyped-def]
+    """Return ``A + Aᵀ``, block by block to spare the cache."""
+    n, out = A.shape[0], np.empty_like(A)
+    for top in range(0, n, BLOCK):
+        for left in range(0, top + 1, BLOCK):
+            for i in range(top, min(top + BLOCK, n)):
+                for j in range(left, min(left + BLOCK, i + 1)):
+                    s = A[i, j] + A[j, i]
+                    out[i, j] = s
+                    out[j, i] = s
+    return out
+
+
+@njit
+def transpose(A):  # type: ignore[no-untyped-def]
+    """Transpose in place."""
+    n = A.shape[0]
+    for top in range(0, n, BLOCK):
+        for left in range(top, n, BLOCK):
+            for i in range(top, min(top + BLOCK, n)):
+                for j in range(max(left, i + 1), min(left + BLOCK, n)):
+                    A[i, j], A[j, i] = A[j, i], A[i, j]
+
+
+@njit
 def product(X, G):  # type: ignore[no-untyped-def]
     """``X G``."""
     if X.size * G.shape[1] > BLAS_WORK:
         return np.dot(X, G)
     Y = np.zeros((X.shape[0], G.shape[1]), dtype=X.dtype)
-    for r in range(X.shape[0]):
-        combine(Y[r], X[r], G)
+    for i in range(0, X.shape[0], ROWS):
+        add_product(1.0, X.T, G, Y, i, G.shape[0], 0, G.shape[1], False)
     return Y
 
 
@@ -159,11 +188,56 @@ def subtract_gram(A, X):  # type: ignore[no-untyped-def]
     if X.size * q > BLAS_WORK:
         _subtract_gram(A, X)
         return
-    column = np.empty(n, dtype=X.dtype)
-    for i in range(q):
-        for r in range(n):
-            column[r] = -X[r, i]
-        combine(A[i, i:], column, X[:, i:])
+    for i in range(0, q, ROWS):
+        add_product(-1.0, X, X, A, i, n, i, q, False)
+
+
+@njit(fastmath=FAST)
+def _substitute(U, i, X, left, right):  # type: ignore[no-untyped-def]
+    """``X[i:i+ROWS, left:right] = D⁻ᵀ X[i:i+ROWS, left:right]``, ``D`` the diagonal block of ``U``.
+
+    The last block may have fewer rows.
+    """
+    m = min(ROWS, U.shape[0] - i)
+    if m == 4:  # with one pass over the columns
+        x0, x1, x2, x3 = X[i], X[i + 1], X[i + 2], X[i + 3]
+        r0, r1, r2 = 1 / U[i, i], 1 / U[i + 1, i + 1], 1 / U[i + 2, i + 2]
+        r3, u23 = 1 / U[i + 3, i + 3], U[i + 2, i + 3]
+        u01, u02, u03 = U[i, i + 1], U[i, i + 2], U[i, i + 3]
+        u12, u13 = U[i + 1, i + 2], U[i + 1, i + 3]
+        for j in range(left, right):
+            a = x0[j] * r0
+            b = (x1[j] - u01 * a) * r1
+            c = (x2[j] - u02 * a - u12 * b) * r2
+            d = (x3[j] - u03 * a - u13 * b - u23 * c) * r3
+            x0[j], x1[j], x2[j], x3[j] = a, b, c, d
+        return
+    for a in range(m):
+        for j in range(left, right):
+            for b in range(a):
+                X[i + a, j] -= U[i + b, i + a] * X[i + b, j]
+            X[i + a, j] /= U[i + a, i + a]
+
+
+@njit
+def _factorize(A):  # type: ignore[no-untyped-def]
+    """:func:`factorize` without LAPACK: rows in blocks, each from those above."""
+    n, half = A.shape[0], 0.0
+    for top in range(0, n, ROWS):
+        bottom = min(top + ROWS, n)
+        add_product(-1.0, A, A, A, top, top, top, n, False)
+        for i in range(top, bottom):
+            for k in range(top, i):
+                for j in range(i, bottom):
+                    A[i, j] -= A[k, i] * A[k, j]
+            if not A[i, i] > 0.0:
+                return np.nan
+            d = np.sqrt(A[i, i])
+            half += np.log(d)
+            for j in range(i, bottom):
+                A[i, j] /= d
+        _substitute(A, top, A, bottom, n)
+    return half
 
 
 @njit
@@ -177,17 +251,7 @@ def factorize(A):  # type: ignore[no-untyped-def]
         for i in range(n):
             half += np.log(A[i, i])
     else:
-        column = np.empty(n, dtype=A.dtype)
-        for i in range(n):
-            for r in range(i):
-                column[r] = -A[r, i]
-            combine(A[i, i:], column[:i], A[:i, i:])
-            if not A[i, i] > 0.0:
-                return np.nan
-            d = np.sqrt(A[i, i])
-            half += np.log(d)
-            for j in range(i, n):
-                A[i, j] /= d
+        half = _factorize(A)
     for i in range(n):
         A[i, :i] = 0.0
     return half
@@ -202,21 +266,16 @@ def inverse(U):  # type: ignore[no-untyped-def]
         _potri(C)
         mirror(C)
         return C
-    L, column = np.zeros_like(U), np.empty(n, dtype=U.dtype)  # of U⁻ᵀ
-    for i in range(n):
-        for r in range(i):
-            column[r] = -U[r, i] / U[i, i]
-        for left in range(0, i, BLOCK):  # row r of L ends with column r
-            right = min(left + BLOCK, i)
-            combine(L[i, :right], column[left:right], L[left:right, :right])
-        L[i, i] = 1.0 / U[i, i]
-    C = np.zeros_like(U)
-    for i in range(n):
-        for r in range(i, n):
-            column[r] = L[r, i]
-        combine(C[i, : i + 1], column[i:], L[i:, : i + 1])
-        for j in range(i):
-            C[j, i] = C[i, j]
+    L, C = np.zeros_like(U), np.zeros_like(U)  # L = U⁻ᵀ
+    for i in range(0, n, ROWS):
+        bottom = min(i + ROWS, n)
+        add_product(-1.0, U, L, L, i, i, 0, i, True)
+        for j in range(i, bottom):
+            L[j, j] = 1.0
+        _substitute(U, i, L, 0, bottom)
+    for i in range(0, n, ROWS):
+        add_product(1.0, L, L, C, i, n, i, n, True)
+    mirror(C)
     return C
 
 

@@ -37,39 +37,46 @@ def _left(scale, span, u, out):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=dense.FAST)
+def _mix_rows(scale, span, transposed, X):  # type: ignore[no-untyped-def]
+    """Overwrite ``X`` by ``ΛX`` or ``ΛᵀX``: a large matrix more would cost its page faults."""
+    q, block = X.shape[1], np.empty((scale.shape[1], X.shape[1]), dtype=X.dtype)
+    for first in range(q):
+        start, width = span[first, 0], span[first, 1]
+        if start != first:  # mixed with the first row of its block
+            continue
+        for k in range(width):
+            for i in range(q):
+                block[k, i] = X[first + k, i]
+        for j in range(width):
+            out = X[first + j]
+            for k in range(width):
+                x, keep = block[k], X.dtype.type(k > 0)  # the first term replaces the row
+                c = scale[first + k, j] if transposed else scale[first + j, k]
+                for i in range(q):
+                    out[i] = keep * out[i] + c * x[i]
+
+
+@njit
+def _mix_columns(scale, span, transposed, X):  # type: ignore[no-untyped-def]
+    """Overwrite a symmetric ``X`` by ``XΛᵀ``, or ``XΛ``, so that loops run along rows."""
+    if scale.shape[1] == 1:
+        scale = scale.reshape(-1)
+        for j in range(X.shape[0]):
+            for i in range(X.shape[1]):
+                X[j, i] *= scale[i]
+        return
+    _mix_rows(scale, span, transposed, X)
+    dense.transpose(X)
+
+
+@njit
 def _precision(w, scale, span, p, A, F):  # type: ignore[no-untyped-def]
     """Write ``P0 + w ΛᵀAΛ``."""
-    q = p.shape[0]
-    row = np.empty(q, dtype=A.dtype)
-    F[:] = 0.0
-    for j in range(q):
-        _right(A[j], scale, span, row)
-        for k in range(span[j, 1]):
-            out, c = F[span[j, 0] + k], w * scale[j, k]
-            for i in range(q):
-                out[i] += c * row[i]
-    for j in range(q):
+    dense.scaled(w, A, F)
+    _mix_columns(scale, span, True, F)
+    _mix_rows(scale, span, True, F)
+    for j in range(F.shape[0]):
         F[j, j] += p[j]
-
-
-@njit(fastmath=dense.FAST)
-def _covariance(scale, span, C):  # type: ignore[no-untyped-def]
-    """Overwrite ``C`` by ``G = ΛCΛᵀ``: a large matrix more would cost its page faults."""
-    q = C.shape[0]
-    block, row = np.empty((scale.shape[1], q), dtype=C.dtype), np.empty(q, dtype=C.dtype)
-    for j in range(q):
-        start, width = span[j, 0], span[j, 1]
-        if start == j:  # the rows that this block of Λ mixes
-            for k in range(width):
-                for i in range(q):
-                    block[k, i] = C[j + k, i]
-        for i in range(q):
-            row[i] = scale[j, 0] * block[0, i]
-        for k in range(1, width):
-            c = scale[j, k]
-            for i in range(q):
-                row[i] += c * block[k, i]
-        _left(scale, span, row, C[j])
 
 
 @njit
@@ -110,23 +117,24 @@ def log_evidence_pullback(  # type: ignore[no-untyped-def]
 ):
     """``evidence.evidence_pullback``; ``with_design``: whether the gradient of ``A`` is wanted."""
     q, weight, outer = u.shape[0], w[0], -bar[0] * w[0]  # −½ · 2w
-    d, e, row = np.empty_like(c), np.empty_like(c), np.empty_like(c)
+    d, e = np.empty_like(c), np.empty_like(c)
     squares = _residuals(scale, span, s[0], c, A, v, u, d, e)
     C = dense.inverse(U)
     trace = 1.0 * q
     for j in range(q):
         trace -= p[j] * C[j, j]
-        _right(A[j], scale, span, row)
+    _mix_columns(scale, span, False, C)
+    for j in range(q):
         scale_bar[j] = 0.0
         for k in range(span[j, 1]):
             a = span[j, 0] + k
-            scale_bar[j, k] = outer * (e[j] * u[a] + dense.dot(row, C[a]))
+            scale_bar[j, k] = outer * (e[j] * u[a] + dense.dot(A[j], C[a]))
     w_bar[0] = -0.5 * bar[0] * (squares + trace / weight)
     s_bar[0] = -0.5 * bar[0] * weight
     for j in range(q):
         c_bar[j] = -outer * d[j]
     if with_design:
-        _covariance(scale, span, C)
+        _mix_rows(scale, span, False, C)
         for j in range(q):
             for k in range(q):
                 A_bar[j, k] = 0.5 * outer * (C[j, k] + d[j] * d[k])

@@ -8,16 +8,69 @@ from numba import njit
 from pymc_marginal_lmm.dispatch.kernels import lanes
 from pymc_marginal_lmm.dispatch.kernels.coupling import (
     complement,
-    level_columns,
-    level_row,
     sandwich,
     times,
     transposed_times,
 )
-from pymc_marginal_lmm.dispatch.kernels.dense import FAST
+from pymc_marginal_lmm.dispatch.kernels.dense import FAST, symmetrized
 from pymc_marginal_lmm.dispatch.kernels.lanes import LANES
 
 __all__ = ["sweep", "sweep_pullback"]
+
+
+FEW = 16
+"""Up to so many far columns are lanes too, where a matrix product would be all overhead."""
+
+
+@njit(fastmath=FAST)
+def _gather_far(far, first, n, r):  # type: ignore[no-untyped-def]
+    S, q = r.shape[:2]
+    for a in range(S):
+        for j in range(q):
+            for t in range(n):
+                r[a, j, t] = far[((first + t) * S + a) * q + j]
+
+
+@njit(fastmath=FAST)
+def _add_far(r, Er, d, n, far_rows, far_c):  # type: ignore[no-untyped-def]
+    """Add ``RᵀER`` and ``Rᵀδ`` of a tile."""
+    S, q = r.shape[:2]
+    for j in range(q):
+        s = r.dtype.type(0.0)
+        for a in range(S):
+            for t in range(n):
+                s += r[a, j, t] * d[a, t]
+        far_c[j] += s
+        for b in range(j + 1):
+            s = r.dtype.type(0.0)
+            for a in range(S):
+                for t in range(n):
+                    s += r[a, j, t] * Er[a, b, t]
+            far_rows[j, b] += s
+            if b < j:
+                far_rows[b, j] += s
+
+
+@njit(fastmath=FAST)
+def _far_products(first, n, r, K, rho, RK, T, Rr, FK):  # type: ignore[no-untyped-def]
+    """Write ``RK``, ``RKRᵀ`` and ``Rρ`` of a tile; ``RK`` also into ``FK``, if that is wanted."""
+    S, q = r.shape[:2]
+    T[:] = 0.0
+    Rr[:] = 0.0
+    for a in range(S):
+        for j in range(q):
+            for t in range(n):
+                RK[a, j, t] = r[a, 0, t] * K[0, j]
+                Rr[a, t] += r[a, j, t] * rho[j]
+            for b in range(1, q):
+                for t in range(n):
+                    RK[a, j, t] += r[a, b, t] * K[b, j]
+            for c in range(S):
+                for t in range(n):
+                    T[a, c, t] += RK[a, j, t] * r[c, j, t]
+            if FK.shape[0] > 0:
+                for t in range(n):
+                    FK[((first + t) * S + a) * q + j] = RK[a, j, t]
 
 
 @njit(fastmath=FAST)
@@ -75,22 +128,34 @@ def sweep(  # type: ignore[no-untyped-def]
     q, weight, dtype = far_c.shape[0], w[0], A.dtype
     work, vectors = np.empty((6, S, S, LANES), dtype), np.empty((3, S, LANES), dtype)
     tall = np.empty((2, S, k, LANES), dtype)
+    few = starts.shape[0] == 0 and q <= FEW
+    wide = np.empty((2, S, q if few else 0, LANES), dtype)
     L, J, N, root, E = work[1], work[2], work[3], work[4], work[5]
     u, d, e = vectors[0], vectors[1], vectors[2]
     r, Er = tall[0], tall[1]
     roots, deltas = np.empty((M, S, S), dtype), np.empty((M, S), dtype)
     halves, squares, scaling = 0.0, 0.0, np.sqrt(weight)
+    far_rows[:] = 0.0
+    far_c[:] = 0.0
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
         halves += _solved(first, n, weight, scale, A, c, v, p, span, work, u, d, e)
-        lanes.multiply_transposed(J, L, n, root)  # E = w rootᵀroot
         for a in range(S):
             for t in range(n):
                 squares += d[a, t] * (e[a, t] - c[first + t, a]) + p[a] * u[a, t] ** 2 / weight
-                deltas[first + t, a] = d[a, t]
-            for b in range(S):
+        if few:
+            _scaled_multiply(N, L, weight, n, E)
+            _gather_far(far, first, n, wide[0])
+            lanes.multiply(E, wide[0], n, wide[1])
+            _add_far(wide[0], wide[1], d, n, far_rows, far_c)
+        else:
+            lanes.multiply_transposed(J, L, n, root)  # E = w rootᵀroot
+            for a in range(S):
                 for t in range(n):
-                    roots[first + t, a, b] = scaling * root[a, b, t]
+                    deltas[first + t, a] = d[a, t]
+                for b in range(S):
+                    for t in range(n):
+                        roots[first + t, a, b] = scaling * root[a, b, t]
         if k == 0:
             continue
         lanes.gather(near, first, n, r)
@@ -115,9 +180,7 @@ def sweep(  # type: ignore[no-untyped-def]
                     x, place = Er[a, b, t], ((first + t) * S + a) * q
                     for j in range(q):
                         near_rows[first + t, b, k + j] += x * far[place + j]
-    far_rows[:] = 0.0
-    far_c[:] = 0.0
-    if q > 0:
+    if not few:
         complement(roots, far, starts, columns, far_rows)
         for j in range(q):
             for b in range(q):
@@ -172,12 +235,12 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     g, x, Rr = vectors[3], vectors[4], vectors[5]
     r, RK, ERK = tall[0], tall[1], tall[2]
 
-    K, products = np.empty((q, q), dtype), np.zeros((M, S), dtype)
-    for j in range(q):
-        for b in range(q):
-            K[j, b] = far_bars[j, b] + far_bars[b, j]
-    H, FK = np.zeros((M, S, S), dtype), np.zeros(0, dtype)
-    if q > 0:
+    K, products = symmetrized(far_bars), np.zeros((M, S), dtype)
+    few = starts.shape[0] == 0 and q <= FEW
+    wide = np.empty((2, S, q if few else 0, LANES), dtype)
+    H = np.zeros((M, 0, 0), dtype)
+    FK = np.empty(far.shape[0] if few and with_design else 0, dtype)
+    if not few:
         H, FK = sandwich(far, starts, columns, M, S, K, with_design)
         times(far, starts, columns, far_c_bar, products)
 
@@ -187,8 +250,12 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
         _solved(first, n, weight, scale, A, c, v, p, span, work, u, d, e)
-        lanes.gather(H, first, n, T)
-        lanes.gather_rows(products, first, n, Rr)
+        if few:
+            _gather_far(far, first, n, wide[0])
+            _far_products(first, n, wide[0], K, far_c_bar, wide[1], T, Rr, FK)
+        else:
+            lanes.gather(H, first, n, T)
+            lanes.gather_rows(products, first, n, Rr)
         if k > 0:
             _near_products(first, n, near, far, q, near_bars, r, RK, T)
             for a in range(S):
@@ -260,18 +327,20 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
 def _far_bar(first, n, E, d, En, K, FK, rho, starts, columns, out):  # type: ignore[no-untyped-def]
     """Write ``E(fK22 + nK12) + δρᵀ`` of a tile."""
     S, q, k = E.shape[0], rho.shape[0], En.shape[1]
+    dense, N = starts.shape[0] == 0, columns.shape[0]
     for t in range(n):
         i = first + t
-        here = level_columns(starts, columns, i)
+        size = q if dense else starts[i + 1] - starts[i]
         for a in range(S):
-            row = level_row(out, starts, S, q, i, a)
-            for j in range(row.shape[0]):
-                row[j] = d[a, t] * rho[j if starts.shape[0] == 0 else here[j]]
+            here = (i * S + a) * q if dense else a * N + starts[i]
+            for j in range(size):
+                column = j if dense else columns[starts[i] + j]
+                out[here + j] = d[a, t] * rho[column]
             for b in range(S):
-                x, y = E[a, b, t], level_row(FK, starts, S, q, i, b)
-                for j in range(row.shape[0]):
-                    row[j] += x * y[j]
+                x, there = E[a, b, t], (i * S + b) * q if dense else b * N + starts[i]
+                for j in range(size):
+                    out[here + j] += x * FK[there + j]
             for b in range(k):
                 x = En[a, b, t]
                 for j in range(q):
-                    row[j] += x * K[i, b, k + j]
+                    out[here + j] += x * K[i, b, k + j]
