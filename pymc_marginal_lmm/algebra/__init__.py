@@ -34,11 +34,11 @@ is never inverted, so a scale of 0 or a correlation of ±1 is as good as any oth
 ``Z (K v) = Z (K Λ_prior) u`` level by level, so that non-centred code (``K = τ``, or a Cholesky
 factor) has the ``Z`` of centred code. See :mod:`pymc_marginal_lmm.analysis.loadings`.
 
-**Elimination.** The leading factor (:class:`~pymc_marginal_lmm.structure.BlockStructure`) makes
-``F11`` block diagonal; everything else is the dense Schur complement
-(:mod:`pymc_marginal_lmm.ops.elimination`). Of factors nested in each other, the density sweeps all
-but the last out of the crossproducts first (:mod:`pymc_marginal_lmm.algebra.reduction`); draws
-eliminate them in ``F`` (:mod:`pymc_marginal_lmm.algebra.chain`).
+**Elimination.** Factors whose levels do not touch are swept out of the crossproducts, one by one if
+they are nested in each other (:class:`~pymc_marginal_lmm.structure.BlockStructure`,
+:mod:`pymc_marginal_lmm.ops.sweep`); what is left is a smaller problem of the same kind, and all
+else meets in one dense block (:mod:`pymc_marginal_lmm.ops.evidence`). Draws need a factor of ``F``
+and eliminate there, in the same order (:mod:`pymc_marginal_lmm.algebra.chain`).
 
 **Sums over rows** are taken once where they can be (:mod:`pymc_marginal_lmm.algebra.data`).
 

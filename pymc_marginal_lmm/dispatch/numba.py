@@ -210,7 +210,9 @@ def contiguous3(a, b, c):  # type: ignore[no-untyped-def]
 @register_funcify_and_cache_key(SweepFactor)
 def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any:
     dtype, far_ndim = node.outputs[0].type.dtype, node.inputs[4].type.ndim
-    q = node.outputs[5].type.shape[0]
+    sparse, n_far = False, 0  # q is in the code only where it is in no shape
+    if op.pattern is not None:
+        sparse, n_far = True, op.pattern.n_columns
     kernel = _external(_sweep, dtype, n_pointers=17, integers=(8, 9, 10), n_sizes=9)
 
     @numba_njit
@@ -218,6 +220,7 @@ def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any
         w, scale, A, near, far, c, v, p, span, starts, columns
     ):
         M, S, k = near.shape
+        q = n_far if sparse else far.shape[far.ndim - 1]
         A, near, far = contiguous3(A, near, far)
         scale, c, v = contiguous3(scale, c, v)
         span, starts, columns = contiguous3(span, starts, columns)
@@ -234,7 +237,7 @@ def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any
         )  # fmt: skip
         return np.asarray(log_det[0]), np.asarray(z[0]), near_rows, far_rows, near_c, far_c
 
-    return sweep_factor, f"SweepFactor-{dtype}-{far_ndim}-{q}-{DIGEST}"
+    return sweep_factor, f"SweepFactor-{dtype}-{far_ndim}-{n_far}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(SweepFactorPullback)

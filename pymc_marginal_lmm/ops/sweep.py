@@ -10,21 +10,21 @@ Effects ``u1`` of a factor whose levels do not touch (``A11`` and ``F11`` are bl
 minimised out level by level at fixed ``δ2`` of all others. With ``R = A12``, ``a = c1 + A11 v1``::
 
     F11 = P1 + w Λ1ᵀA11Λ1        N = Λ1F11⁻¹        E = w NΛ1ᵀ        (all block diagonal)
-    u = wNᵀa                     δ = Λ1u − v1       e = A11δ − c1
+    y = Nᵀa      u = wy          δ = Λ1u − v1       e = A11δ − c1
 
 the minimum lies at ``δ1 = δ − ERδ2``, and the problem of the others is that with ::
 
-    A' = A22 − RᵀER      c' = c2 − Rᵀδ      s' = s + z      z = δᵀ(e − c1) + uᵀP1u / w
+    A' = A22 − RᵀER      c' = c2 − Rᵀδ      s' = s + z      z = δᵀ(e − c1) + w yᵀP1y
 
 and ``log|F| = log|F11| + log|F'|``. Neither ``R`` nor what is left is multiplied by parameters, so
 that coupling is numbers at the entries that data fill (:mod:`pymc_marginal_lmm.ops.coupling`).
 
 **Gradient.** With cotangents ``K`` of ``RᵀER``, ``ρ`` of ``Rᵀδ``, ``z̄`` and ``λ`` of ``log|F11|``::
 
-    T = ½R(K + Kᵀ)Rᵀ     V = λN − w Λ1NᵀTN     X = TN + A11V     t = wNᵀRρ     g = Λ1t
+    T = ½R(K + Kᵀ)Rᵀ     V = λN − w Λ1NᵀTN     X = TN + A11V     t = NᵀRρ     g = wΛ1t
 
     c̄1 = g − 2z̄δ         R̄ = ER(K + Kᵀ) + δρᵀ       Ā11 = wVΛ1ᵀ + z̄δδᵀ − ½(gδᵀ + δgᵀ)
-    Λ̄1 = (Rρ − A11g + 2z̄e)uᵀ − e tᵀ + 2wX           w̄ = tr(XΛ1ᵀ) − gᵀe/w − z̄uᵀP1u/w²
+    Λ̄1 = w((Rρ − A11g + 2z̄e)yᵀ − e tᵀ + 2X)         w̄ = tr(XΛ1ᵀ) − eᵀΛ1t − z̄yᵀP1y
 
 since ``z`` is a minimum over ``u1`` (envelope theorem), ``d log|F11| = 2w tr(A11N dΛᵀ) + …`` and
 ``dE = w(I − EA11) dΛ Nᵀ + its transpose − E dA11 E + (E − EA11E) dw/w``.
@@ -90,16 +90,16 @@ def _transposed_times(A: Any, x: Any) -> Any:
 
 
 def _solved(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> tuple[Any, ...]:
-    """Return ``J, Λ, N, u, δ, e``."""
+    """Return ``J, Λ, N, y, δ, e``."""
     w, p = args.w, args.p
     L = layout.unpack(lib.xp, args.scale)
     F = p * lib.xp.eye(p.shape[0], dtype=p.dtype)
     F = F + w * blockwise(lib, transposed(L), blockwise(lib, args.A, L))
     J = inverse_cholesky(lib.xp, F, layout.n_effects)
     N = blockwise(lib, L, gram_blocks(lib, J))
-    u = w * _transposed_times(N, args.c + _times(args.A, args.v))
-    d = _times(L, u) - args.v
-    return J, L, N, u, d, _times(args.A, d) - args.c
+    y = _transposed_times(N, args.c + _times(args.A, args.v))
+    d = w * _times(L, y) - args.v
+    return J, L, N, y, d, _times(args.A, d) - args.c
 
 
 def sweep(
@@ -108,7 +108,7 @@ def sweep(
     """Return what the swept effects take from the crossproducts of the others."""
     xp, near = lib.xp, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
-    J, L, N, u, d, e = _solved(lib, layout, args)
+    J, L, N, y, d, e = _solved(lib, layout, args)
     E = args.w * blockwise(lib, N, transposed(L))
     near_rows = xp.zeros((near.shape[0], 0, 0), dtype=d.dtype)
     if k:
@@ -116,7 +116,7 @@ def sweep(
         near_rows = blockwise(lib, blockwise(lib, transposed(near), E), R)
     return Swept(
         log_det=-2 * xp.log(xp.diagonal(J, axis1=1, axis2=2)).sum(),
-        z=(d * (e - args.c)).sum() + (args.p * u**2).sum() / args.w,
+        z=(d * (e - args.c)).sum() + args.w * (args.p * y**2).sum(),
         near=near_rows,
         far=far.congruence(E),
         near_c=(near * d[:, :, None]).sum(axis=1),
@@ -136,7 +136,7 @@ def sweep_pullback(
     """Pull cotangents back to ``w, scale, c`` and perhaps ``A, near, far``."""
     w, A, near = args.w, args.A, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
-    _, L, N, u, d, e = _solved(lib, layout, args)
+    _, L, N, y, d, e = _solved(lib, layout, args)
 
     K = bars.far + bars.far.T
     T = far.sandwich(K) / 2
@@ -149,14 +149,16 @@ def sweep_pullback(
         T = T + (product + transposed(product)) / 2
         Rr = Rr + (near * bars.near_c[:, None, :]).sum(axis=2)
 
-    t = w * _transposed_times(N, Rr)
-    g = _times(L, t)
+    t = _transposed_times(N, Rr)
+    Lt = _times(L, t)
+    g = w * Lt
     TN = blockwise(lib, T, N)
     V = bars.log_det * N - w * blockwise(lib, L, blockwise(lib, transposed(N), TN))
     X = TN + blockwise(lib, A, V)
-    w_bar = (X * L).sum() - ((g * e).sum() + bars.z * (args.p * u**2).sum() / w) / w
+    w_bar = (X * L).sum() - (e * Lt).sum() - bars.z * (args.p * y**2).sum()
     left = Rr - _times(A, g) + 2 * bars.z * e
-    L_bar = left[:, :, None] * u[:, None, :] - e[:, :, None] * t[:, None, :] + 2 * w * X
+    L_bar = left[:, :, None] * y[:, None, :] - e[:, :, None] * t[:, None, :] + 2 * X
+    L_bar = w * L_bar
     if args.scale.shape[0] == 1:
         L_bar = L_bar.sum(axis=0, keepdims=True)
     scale_bar = layout.pack(lib.xp, L_bar, args.scale.shape[-1])

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 
-@njit
+@njit(error_model="numpy")
 def level_row(X, starts, S, q, i, a):  # type: ignore[no-untyped-def]
     """Row of effect ``a`` of level ``i``."""
     if starts.shape[0] == 0:
@@ -37,7 +37,7 @@ def level_row(X, starts, S, q, i, a):  # type: ignore[no-untyped-def]
     return X[a * N + starts[i] : a * N + starts[i + 1]]
 
 
-@njit
+@njit(error_model="numpy")
 def level_columns(starts, columns, i):  # type: ignore[no-untyped-def]
     """Return its columns; none if the coupling is dense."""
     if starts.shape[0] == 0:
@@ -45,7 +45,7 @@ def level_columns(starts, columns, i):  # type: ignore[no-untyped-def]
     return columns[starts[i] : starts[i + 1]]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def times(X, starts, columns, x2, y1):  # type: ignore[no-untyped-def]
     """``y1 += X x2``."""
     M, S = y1.shape
@@ -67,7 +67,7 @@ def times(X, starts, columns, x2, y1):  # type: ignore[no-untyped-def]
             y1[i, a] += s
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def transposed_times(X, starts, columns, x1, y2):  # type: ignore[no-untyped-def]
     """``y2 += Xᵀx1``."""
     M, S = x1.shape
@@ -87,7 +87,7 @@ def transposed_times(X, starts, columns, x1, y2):  # type: ignore[no-untyped-def
                 y2[columns[k]] += c * X[a * N + k]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _left(R, X, starts, T):  # type: ignore[no-untyped-def]
     """Write ``T = R X``: ``(M S, q)`` if ``X`` is dense, ``(S, N)`` if it is sparse."""
     M, S = R.shape[:2]
@@ -113,7 +113,7 @@ def _left(R, X, starts, T):  # type: ignore[no-untyped-def]
                     T[a, k] += c * X[b * N + k]
 
 
-@njit
+@njit(error_model="numpy")
 def _by_column(starts, columns, q):  # type: ignore[no-untyped-def]
     """Return where each column begins in a list of entries by column, the list, and their levels.
 
@@ -135,7 +135,7 @@ def _by_column(starts, columns, q):  # type: ignore[no-untyped-def]
     return first, entries, levels
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def complement(R, X, starts, columns, B):  # type: ignore[no-untyped-def]
     """``B −= Σ_i X_iᵀ(R_iᵀR_i)X_i``."""
     M, S = R.shape[:2]
@@ -160,7 +160,7 @@ def complement(R, X, starts, columns, B):  # type: ignore[no-untyped-def]
     mirror(B)
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def sandwich(X, starts, columns, M, S, G, with_product):  # type: ignore[no-untyped-def]
     """Return ``H_i = X_i G X_iᵀ`` and ``Y = X G`` at the entries of ``X``.
 

@@ -117,7 +117,7 @@ def _overload_subtract_gram(A, X):  # type: ignore[no-untyped-def]
     return call
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def dot(x, y):  # type: ignore[no-untyped-def]
     """``xᵀy``."""
     s = x.dtype.type(0.0)
@@ -126,7 +126,7 @@ def dot(x, y):  # type: ignore[no-untyped-def]
     return s
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def scaled(c, A, out):  # type: ignore[no-untyped-def]
     """Write ``c A``; Numba's assignments of arrays allocate and look for overlap."""
     x, y = A.reshape(-1), out.reshape(-1)
@@ -134,7 +134,7 @@ def scaled(c, A, out):  # type: ignore[no-untyped-def]
         y[k] = c * x[k]
 
 
-@njit
+@njit(error_model="numpy")
 def mirror(A):  # type: ignore[no-untyped-def]
     """Copy the upper triangle to the lower one, block by block to spare the cache."""
     n = A.shape[0]
@@ -145,7 +145,7 @@ def mirror(A):  # type: ignore[no-untyped-def]
                     A[j, i] = A[i, j]
 
 
-@njit
+@njit(error_model="numpy")
 def symmetrized(A):  # type: ignore[no-untyped-def]
     """Return ``A + Aᵀ``, block by block to spare the cache."""
     n, out = A.shape[0], np.empty_like(A)
@@ -159,7 +159,7 @@ def symmetrized(A):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit
+@njit(error_model="numpy")
 def transpose(A):  # type: ignore[no-untyped-def]
     """Transpose in place."""
     n = A.shape[0]
@@ -170,7 +170,7 @@ def transpose(A):  # type: ignore[no-untyped-def]
                     A[i, j], A[j, i] = A[j, i], A[i, j]
 
 
-@njit
+@njit(error_model="numpy")
 def product(X, G):  # type: ignore[no-untyped-def]
     """``X G``."""
     if X.size * G.shape[1] > BLAS_WORK:
@@ -181,7 +181,7 @@ def product(X, G):  # type: ignore[no-untyped-def]
     return Y
 
 
-@njit
+@njit(error_model="numpy")
 def subtract_gram(A, X):  # type: ignore[no-untyped-def]
     """Subtract ``XᵀX`` from the upper triangle of ``A``."""
     n, q = X.shape
@@ -192,7 +192,7 @@ def subtract_gram(A, X):  # type: ignore[no-untyped-def]
         add_product(-1.0, X, X, A, i, n, i, q, False)
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _substitute(U, i, X, left, right):  # type: ignore[no-untyped-def]
     """``X[i:i+ROWS, left:right] = D⁻ᵀ X[i:i+ROWS, left:right]``, ``D`` the diagonal block of ``U``.
 
@@ -219,7 +219,7 @@ def _substitute(U, i, X, left, right):  # type: ignore[no-untyped-def]
             X[i + a, j] /= U[i + a, i + a]
 
 
-@njit
+@njit(error_model="numpy")
 def _factorize(A):  # type: ignore[no-untyped-def]
     """:func:`factorize` without LAPACK: rows in blocks, each from those above."""
     n, half = A.shape[0], 0.0
@@ -240,7 +240,7 @@ def _factorize(A):  # type: ignore[no-untyped-def]
     return half
 
 
-@njit
+@njit(error_model="numpy")
 def factorize(A):  # type: ignore[no-untyped-def]
     """Overwrite ``A = UᵀU`` (upper triangle) by ``U``; return the sum of log diag U, or NaN."""
     n = A.shape[0]
@@ -257,7 +257,7 @@ def factorize(A):  # type: ignore[no-untyped-def]
     return half
 
 
-@njit
+@njit(error_model="numpy")
 def inverse(U):  # type: ignore[no-untyped-def]
     """Return ``(UᵀU)⁻¹``, in full."""
     n = U.shape[0]
@@ -279,7 +279,7 @@ def inverse(U):  # type: ignore[no-untyped-def]
     return C
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def solve(U, x):  # type: ignore[no-untyped-def]
     """Overwrite ``x`` by ``(UᵀU)⁻¹x``."""
     n = U.shape[0]

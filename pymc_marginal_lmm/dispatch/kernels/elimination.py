@@ -18,7 +18,7 @@ from pymc_marginal_lmm.dispatch.kernels.coupling import (
 __all__ = ["block_solve", "block_solve_pullback", "gram_block", "inverse_cholesky", "multiply"]
 
 
-@njit
+@njit(error_model="numpy")
 def inverse_cholesky(A, L, J):  # type: ignore[no-untyped-def]
     """Write ``L⁻¹`` of one block ``A = L Lᵀ`` into ``J``; return the sum of log diag L."""
     S = A.shape[0]
@@ -47,7 +47,7 @@ def inverse_cholesky(A, L, J):  # type: ignore[no-untyped-def]
     return log_diagonal
 
 
-@njit
+@njit(error_model="numpy")
 def gram_block(J, C):  # type: ignore[no-untyped-def]
     """Write ``C = JᵀJ`` of one block."""
     S = J.shape[0]
@@ -60,7 +60,7 @@ def gram_block(J, C):  # type: ignore[no-untyped-def]
             C[b, a] = s
 
 
-@njit
+@njit(error_model="numpy")
 def multiply(A, B, out):  # type: ignore[no-untyped-def]
     """``out = A B`` of small blocks."""
     for a in range(out.shape[0]):
@@ -71,7 +71,7 @@ def multiply(A, B, out):  # type: ignore[no-untyped-def]
             out[a, b] = s
 
 
-@njit
+@njit(error_model="numpy")
 def _apply(J, h1, u1):  # type: ignore[no-untyped-def]
     """``u1 = F11⁻¹h1``, level by level."""
     M, S = h1.shape
@@ -89,7 +89,7 @@ def _apply(J, h1, u1):  # type: ignore[no-untyped-def]
             u1[i, a] = s
 
 
-@njit
+@njit(error_model="numpy")
 def _solve(F12, starts, columns, J, U22, h1, h2, u1, u2):  # type: ignore[no-untyped-def]
     """``u = F⁻¹ h``."""
     _apply(J, h1, u1)
@@ -102,7 +102,7 @@ def _solve(F12, starts, columns, J, U22, h1, h2, u1, u2):  # type: ignore[no-unt
     _apply(J, h1 - e1, u1)
 
 
-@njit
+@njit(error_model="numpy")
 def block_solve(  # type: ignore[no-untyped-def]
     F11, F12, F22, h1, h2, starts, columns, log_det, u1, u2, J, U22
 ):
@@ -121,7 +121,7 @@ def block_solve(  # type: ignore[no-untyped-def]
     log_det[0] = 2.0 * half
 
 
-@njit
+@njit(error_model="numpy")
 def block_solve_pullback(  # type: ignore[no-untyped-def]
     F12, starts, columns, J, U22, u1, u2, log_det_bar, u1_bar, u2_bar,
     F11_bar, F12_bar, F22_bar, g1, g2,

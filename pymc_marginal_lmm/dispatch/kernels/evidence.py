@@ -10,7 +10,7 @@ from pymc_marginal_lmm.dispatch.kernels import dense
 __all__ = ["log_evidence", "log_evidence_pullback"]
 
 
-@njit(fastmath=dense.FAST)
+@njit(fastmath=dense.FAST, error_model="numpy")
 def _right(x, scale, span, out):  # type: ignore[no-untyped-def]
     """Write ``x Λ`` of one row, ``Λ`` packed."""
     if scale.shape[1] == 1:
@@ -23,7 +23,7 @@ def _right(x, scale, span, out):  # type: ignore[no-untyped-def]
             out[span[j, 0] + k] += x[j] * scale[j, k]
 
 
-@njit(fastmath=dense.FAST)
+@njit(fastmath=dense.FAST, error_model="numpy")
 def _left(scale, span, u, out):  # type: ignore[no-untyped-def]
     """Write ``Λ u``, ``Λ`` packed."""
     if scale.shape[1] == 1:
@@ -36,7 +36,7 @@ def _left(scale, span, u, out):  # type: ignore[no-untyped-def]
             out[j] += scale[j, k] * u[span[j, 0] + k]
 
 
-@njit(fastmath=dense.FAST)
+@njit(fastmath=dense.FAST, error_model="numpy")
 def _mix_rows(scale, span, transposed, X):  # type: ignore[no-untyped-def]
     """Overwrite ``X`` by ``ΛX`` or ``ΛᵀX``: a large matrix more would cost its page faults."""
     q, block = X.shape[1], np.empty((scale.shape[1], X.shape[1]), dtype=X.dtype)
@@ -56,7 +56,7 @@ def _mix_rows(scale, span, transposed, X):  # type: ignore[no-untyped-def]
                     out[i] = keep * out[i] + c * x[i]
 
 
-@njit
+@njit(error_model="numpy")
 def _mix_columns(scale, span, transposed, X):  # type: ignore[no-untyped-def]
     """Overwrite a symmetric ``X`` by ``XΛᵀ``, or ``XΛ``, so that loops run along rows."""
     if scale.shape[1] == 1:
@@ -69,7 +69,7 @@ def _mix_columns(scale, span, transposed, X):  # type: ignore[no-untyped-def]
     dense.transpose(X)
 
 
-@njit
+@njit(error_model="numpy")
 def _precision(w, scale, span, p, A, F):  # type: ignore[no-untyped-def]
     """Write ``P0 + w ΛᵀAΛ``."""
     dense.scaled(w, A, F)
@@ -79,7 +79,7 @@ def _precision(w, scale, span, p, A, F):  # type: ignore[no-untyped-def]
         F[j, j] += p[j]
 
 
-@njit
+@njit(error_model="numpy")
 def _residuals(scale, span, s, c, A, v, u, d, e):  # type: ignore[no-untyped-def]
     """Write ``δ`` and ``e = Aδ − c``; return ``s − 2δᵀc + δᵀAδ``."""
     _left(scale, span, u, d)
@@ -92,7 +92,7 @@ def _residuals(scale, span, s, c, A, v, u, d, e):  # type: ignore[no-untyped-def
     return squares
 
 
-@njit
+@njit(error_model="numpy")
 def log_evidence(w, scale, s, c, A, v, p, span, value, u, U):  # type: ignore[no-untyped-def]
     """``evidence.evidence``."""
     q, weight = c.shape[0], w[0]
@@ -111,7 +111,7 @@ def log_evidence(w, scale, s, c, A, v, p, span, value, u, U):  # type: ignore[no
     value[0] = -0.5 * total
 
 
-@njit
+@njit(error_model="numpy")
 def log_evidence_pullback(  # type: ignore[no-untyped-def]
     w, scale, s, c, A, v, p, span, u, U, bar, w_bar, scale_bar, s_bar, c_bar, A_bar, with_design
 ):

@@ -29,7 +29,7 @@ __all__ = [
 LANES = 32
 
 
-@njit
+@njit(error_model="numpy")
 def gather(X, first, n, out):  # type: ignore[no-untyped-def]
     """Take blocks ``X (M, a, b)`` from ``first`` on."""
     for a in range(out.shape[0]):
@@ -38,7 +38,7 @@ def gather(X, first, n, out):  # type: ignore[no-untyped-def]
                 out[a, b, t] = X[first + t, a, b]
 
 
-@njit
+@njit(error_model="numpy")
 def gather_rows(X, first, n, out):  # type: ignore[no-untyped-def]
     """Take vectors ``X (M, a)`` from ``first`` on."""
     for a in range(out.shape[0]):
@@ -46,7 +46,7 @@ def gather_rows(X, first, n, out):  # type: ignore[no-untyped-def]
             out[a, t] = X[first + t, a]
 
 
-@njit
+@njit(error_model="numpy")
 def unpack(scale, span, first, n, L):  # type: ignore[no-untyped-def]
     """Write blocks of packed ``Λ (M or 1, S, W)`` in full."""
     L[:] = 0.0
@@ -57,7 +57,7 @@ def unpack(scale, span, first, n, L):  # type: ignore[no-untyped-def]
                 L[j, span[j, 0] + k, t] = scale[0 if shared else first + t, j, k]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def multiply(A, B, n, out):  # type: ignore[no-untyped-def]
     """Write ``A B``."""
     for a in range(out.shape[0]):
@@ -69,7 +69,7 @@ def multiply(A, B, n, out):  # type: ignore[no-untyped-def]
                     out[a, b, t] += A[a, k, t] * B[k, b, t]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def multiply_transposed(A, B, n, out):  # type: ignore[no-untyped-def]
     """Write ``A Bᵀ``."""
     for a in range(out.shape[0]):
@@ -81,7 +81,7 @@ def multiply_transposed(A, B, n, out):  # type: ignore[no-untyped-def]
                     out[a, b, t] += A[a, k, t] * B[b, k, t]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def transposed_multiply(A, B, n, out):  # type: ignore[no-untyped-def]
     """Write ``AᵀB``."""
     for a in range(out.shape[0]):
@@ -93,7 +93,7 @@ def transposed_multiply(A, B, n, out):  # type: ignore[no-untyped-def]
                     out[a, b, t] += A[k, a, t] * B[k, b, t]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def times(A, x, n, out):  # type: ignore[no-untyped-def]
     """Write ``A x``."""
     for a in range(out.shape[0]):
@@ -104,7 +104,7 @@ def times(A, x, n, out):  # type: ignore[no-untyped-def]
                 out[a, t] += A[a, k, t] * x[k, t]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def transposed_times(A, x, n, out):  # type: ignore[no-untyped-def]
     """Write ``Aᵀx``."""
     for a in range(out.shape[0]):
@@ -115,7 +115,7 @@ def transposed_times(A, x, n, out):  # type: ignore[no-untyped-def]
                 out[a, t] += A[k, a, t] * x[k, t]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def inverse_cholesky(A, n, L, J):  # type: ignore[no-untyped-def]
     """Write ``J = L⁻¹``, ``A = L Lᵀ``; return half of ``Σ log|A|``, NaN if there is no factor."""
     S = A.shape[0]
@@ -150,7 +150,7 @@ def inverse_cholesky(A, n, L, J):  # type: ignore[no-untyped-def]
     return half
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def gram(J, n, C):  # type: ignore[no-untyped-def]
     """Write ``JᵀJ`` of lower triangular blocks."""
     S = J.shape[0]

@@ -22,7 +22,7 @@ FEW = 16
 """Up to so many far columns are lanes too, where a matrix product would be all overhead."""
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _gather_far(far, first, n, r):  # type: ignore[no-untyped-def]
     S, q = r.shape[:2]
     for a in range(S):
@@ -31,7 +31,7 @@ def _gather_far(far, first, n, r):  # type: ignore[no-untyped-def]
                 r[a, j, t] = far[((first + t) * S + a) * q + j]
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _add_far(r, Er, d, n, far_rows, far_c):  # type: ignore[no-untyped-def]
     """Add ``RᵀER`` and ``Rᵀδ`` of a tile."""
     S, q = r.shape[:2]
@@ -51,7 +51,7 @@ def _add_far(r, Er, d, n, far_rows, far_c):  # type: ignore[no-untyped-def]
                 far_rows[b, j] += s
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _far_products(first, n, r, K, rho, RK, T, Rr, FK):  # type: ignore[no-untyped-def]
     """Write ``RK``, ``RKRᵀ`` and ``Rρ`` of a tile; ``RK`` also into ``FK``, if that is wanted."""
     S, q = r.shape[:2]
@@ -73,9 +73,9 @@ def _far_products(first, n, r, K, rho, RK, T, Rr, FK):  # type: ignore[no-untype
                     FK[((first + t) * S + a) * q + j] = RK[a, j, t]
 
 
-@njit(fastmath=FAST)
-def _solved(first, n, w, scale, A, c, v, p, span, work, u, d, e):  # type: ignore[no-untyped-def]
-    """Write ``A, Λ, J, N`` of a tile into ``work``, and ``u, δ, e``; return half ``log|F11|``."""
+@njit(fastmath=FAST, error_model="numpy")
+def _solved(first, n, w, scale, A, c, v, p, span, work, y, d, e):  # type: ignore[no-untyped-def]
+    """Write ``A, Λ, J, N`` of a tile into ``work``, and ``y, δ, e``; return half ``log|F11|``."""
     S = c.shape[1]
     own, L, J, N, X, F = work[0], work[1], work[2], work[3], work[4], work[5]
     lanes.gather(A, first, n, own)
@@ -95,12 +95,12 @@ def _solved(first, n, w, scale, A, c, v, p, span, work, u, d, e):  # type: ignor
     lanes.times(own, d, n, e)
     for a in range(S):
         for t in range(n):
-            e[a, t] = w * (e[a, t] + c[first + t, a])
-    lanes.transposed_times(N, e, n, u)
-    lanes.times(L, u, n, d)
+            e[a, t] += c[first + t, a]
+    lanes.transposed_times(N, e, n, y)
+    lanes.times(L, y, n, d)
     for a in range(S):
         for t in range(n):
-            d[a, t] -= v[first + t, a]
+            d[a, t] = w * d[a, t] - v[first + t, a]
     lanes.times(own, d, n, e)
     for a in range(S):
         for t in range(n):
@@ -108,7 +108,7 @@ def _solved(first, n, w, scale, A, c, v, p, span, work, u, d, e):  # type: ignor
     return half
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _scaled_multiply(A, B, w, n, out):  # type: ignore[no-untyped-def]
     """Write ``w A Bᵀ``."""
     lanes.multiply_transposed(A, B, n, out)
@@ -118,7 +118,7 @@ def _scaled_multiply(A, B, w, n, out):  # type: ignore[no-untyped-def]
                 out[a, b, t] *= w
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def sweep(  # type: ignore[no-untyped-def]
     w, scale, A, near, far, c, v, p, span, starts, columns,
     log_det, z, near_rows, far_rows, near_c, far_c,
@@ -131,7 +131,7 @@ def sweep(  # type: ignore[no-untyped-def]
     few = starts.shape[0] == 0 and q <= FEW
     wide = np.empty((2, S, q if few else 0, LANES), dtype)
     L, J, N, root, E = work[1], work[2], work[3], work[4], work[5]
-    u, d, e = vectors[0], vectors[1], vectors[2]
+    y, d, e = vectors[0], vectors[1], vectors[2]
     r, Er = tall[0], tall[1]
     roots, deltas = np.empty((M, S, S), dtype), np.empty((M, S), dtype)
     halves, squares, scaling = 0.0, 0.0, np.sqrt(weight)
@@ -139,10 +139,10 @@ def sweep(  # type: ignore[no-untyped-def]
     far_c[:] = 0.0
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
-        halves += _solved(first, n, weight, scale, A, c, v, p, span, work, u, d, e)
+        halves += _solved(first, n, weight, scale, A, c, v, p, span, work, y, d, e)
         for a in range(S):
             for t in range(n):
-                squares += d[a, t] * (e[a, t] - c[first + t, a]) + p[a] * u[a, t] ** 2 / weight
+                squares += d[a, t] * (e[a, t] - c[first + t, a]) + weight * p[a] * y[a, t] ** 2
         if few:
             _scaled_multiply(N, L, weight, n, E)
             _gather_far(far, first, n, wide[0])
@@ -189,7 +189,7 @@ def sweep(  # type: ignore[no-untyped-def]
     log_det[0], z[0] = 2.0 * halves, squares
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _near_products(first, n, near, far, q, K, r, RK, T):  # type: ignore[no-untyped-def]
     """Write ``n(K11 + K11ᵀ) + fK12ᵀ`` into ``RK``; add what is near of ``R(K + Kᵀ)Rᵀ`` to ``T``."""
     S, k = r.shape[:2]
@@ -216,7 +216,7 @@ def _near_products(first, n, near, far, q, K, r, RK, T):  # type: ignore[no-unty
                 RK[a, b, t] += s
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def sweep_pullback(  # type: ignore[no-untyped-def]
     w, scale, A, near, far, c, v, p, span, starts, columns,
     log_det_bar, z_bar, near_bars, far_bars, near_c_bar, far_c_bar,
@@ -231,8 +231,8 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     tall = np.empty((3, S, k, LANES), dtype)
     own, L, N, T, V, X = work[0], work[1], work[3], work[5], work[6], work[7]
     E = work[8]
-    u, d, e = vectors[0], vectors[1], vectors[2]
-    g, x, Rr = vectors[3], vectors[4], vectors[5]
+    y, d, e = vectors[0], vectors[1], vectors[2]
+    Lx, x, Rr = vectors[3], vectors[4], vectors[5]
     r, RK, ERK = tall[0], tall[1], tall[2]
 
     K, products = symmetrized(far_bars), np.zeros((M, S), dtype)
@@ -249,7 +249,7 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     shared = scale.shape[0] == 1
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
-        _solved(first, n, weight, scale, A, c, v, p, span, work, u, d, e)
+        _solved(first, n, weight, scale, A, c, v, p, span, work, y, d, e)
         if few:
             _gather_far(far, first, n, wide[0])
             _far_products(first, n, wide[0], K, far_c_bar, wide[1], T, Rr, FK)
@@ -267,10 +267,7 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
                 for t in range(n):
                     T[a, b, t] *= 0.5
         lanes.transposed_times(N, Rr, n, x)
-        for a in range(S):
-            for t in range(n):
-                x[a, t] *= weight
-        lanes.times(L, x, n, g)
+        lanes.times(L, x, n, Lx)
         lanes.multiply(T, N, n, X)
         lanes.transposed_multiply(N, X, n, E)
         lanes.multiply(L, E, n, V)
@@ -286,29 +283,30 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
                     X[a, b, t] += E[a, b, t]
                     trace += X[a, b, t] * L[a, b, t]
             for t in range(n):
-                penalty += p[a] * u[a, t] ** 2
-                trace -= g[a, t] * e[a, t] / weight
-                c_bar[first + t, a] = g[a, t] - 2.0 * z * d[a, t]
-        weights += trace - z * penalty / weight**2
+                penalty += p[a] * y[a, t] ** 2
+                trace -= Lx[a, t] * e[a, t]
+                Lx[a, t] *= weight
+                c_bar[first + t, a] = Lx[a, t] - 2.0 * z * d[a, t]
+        weights += trace - z * penalty
         for a in range(S):
             for b in range(S):
                 for t in range(n):
-                    Rr[a, t] -= own[a, b, t] * g[b, t]
+                    Rr[a, t] -= own[a, b, t] * Lx[b, t]
             for t in range(n):
                 Rr[a, t] += 2.0 * z * e[a, t]
         for a in range(S):
             for place in range(span[a, 1]):
                 b = span[a, 0] + place
                 for t in range(n):
-                    s = Rr[a, t] * u[b, t] - e[a, t] * x[b, t] + 2.0 * weight * X[a, b, t]
-                    scale_bar[0 if shared else first + t, a, place] += s
+                    s = Rr[a, t] * y[b, t] - e[a, t] * x[b, t] + 2.0 * X[a, b, t]
+                    scale_bar[0 if shared else first + t, a, place] += weight * s
         if not with_design:
             continue
         _scaled_multiply(V, L, weight, n, T)
         for a in range(S):
             for b in range(S):
                 for t in range(n):
-                    s = 2.0 * z * d[a, t] * d[b, t] - g[a, t] * d[b, t] - d[a, t] * g[b, t]
+                    s = 2.0 * z * d[a, t] * d[b, t] - Lx[a, t] * d[b, t] - d[a, t] * Lx[b, t]
                     A_bar[first + t, a, b] = T[a, b, t] + 0.5 * s
         _scaled_multiply(N, L, weight, n, E)
         if k > 0:
@@ -323,7 +321,7 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     w_bar[0] = weights
 
 
-@njit(fastmath=FAST)
+@njit(fastmath=FAST, error_model="numpy")
 def _far_bar(first, n, E, d, En, K, FK, rho, starts, columns, out):  # type: ignore[no-untyped-def]
     """Write ``E(fK22 + nK12) + δρᵀ`` of a tile."""
     S, q, k = E.shape[0], rho.shape[0], En.shape[1]

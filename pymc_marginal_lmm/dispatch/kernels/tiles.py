@@ -122,7 +122,7 @@ def _tile_function(module: ir.Module, operands: list[ir.Type]) -> ir.Function:
     return function
 
 
-@njit
+@njit(error_model="numpy")
 def add_product(sign, A, B, C, top, stop, left, right, lower):  # type: ignore[no-untyped-def]
     """``C[top:top+ROWS, left:right] += sign · A[:stop, top:top+ROWS]ᵀ B[:stop, left:right]``.
 
