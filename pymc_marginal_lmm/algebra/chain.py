@@ -28,12 +28,13 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
+from pymc_marginal_lmm.ops import level_sums
 from pymc_marginal_lmm.ops.block_solve import Solution, block_solve
 from pymc_marginal_lmm.ops.blocks import UNROLLED, inverse_cholesky
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor
 
-__all__ = ["Cliques", "Elimination", "apply_blocks", "eliminate", "sum_levels"]
+__all__ = ["Cliques", "Elimination", "apply_blocks", "eliminate"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Cliques:
         """Return ``right · x`` of factor ``i``: ``(M, S)``."""
         if self.pattern is not None:
             products = (right * x2[pt.constant(self.pattern.columns)]).T
-            return sum_levels(products, self.pattern.rows, self.pattern.n_rows)
+            return level_sums(products, self.pattern.rows, self.pattern.n_rows)
         M, S = right.type.shape[0], self.widths[i]
         # As one matrix, since M·S products of small ones cost more.
         far = pt.reshape(right[:, :, self.n_above(i) :], (M * S, self.q))
@@ -154,12 +155,6 @@ class Elimination:
         return x
 
 
-def sum_levels(rows: Variable, parents: np.ndarray, n_levels: int) -> Variable:
-    """Sum rows ``(M, …)`` over the levels that have the same parent."""
-    shape = (n_levels, *rows.type.shape[1:])
-    return pt.zeros(shape, dtype=rows.type.dtype)[pt.constant(parents)].inc(rows)
-
-
 def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) -> Elimination:
     """Factorise ``F`` and solve ``F u = h``.
 
@@ -191,8 +186,8 @@ def eliminate(cliques: Cliques, F: Blocks, h: Sequence[Variable], h2: Variable) 
         if carried is not None:
             update, update_h = update + carried, update_h + carried_h
         n_levels = own[i + 1].type.shape[0]
-        update = sum_levels(update, cliques.parents[i], n_levels)
-        update_h = sum_levels(update_h, cliques.parents[i], n_levels)
+        update = level_sums(update, cliques.parents[i], n_levels)
+        update_h = level_sums(update_h, cliques.parents[i], n_levels)
         own[i + 1] = own[i + 1] - update[:, :S, :S]
         right[i + 1] = right[i + 1] - update[:, :S, S:]
         h[i + 1] = h[i + 1] - update_h[:, :S]

@@ -13,6 +13,7 @@ import numpy as np
 import pytensor.tensor as pt
 from scipy import sparse
 
+from pymc_marginal_lmm.ops import level_sums as sums_of_rows
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import Array, GroupingFactor, MixedModel
 
@@ -57,8 +58,7 @@ def _segment_sum(rows: Array, codes: np.ndarray, n_segments: int) -> Array:
         columns = rows.reshape(len(rows), -1).T
         sums = [np.bincount(codes, weights=c, minlength=n_segments) for c in columns]
         return np.stack(sums, axis=1).reshape(n_segments, *rows.shape[1:])
-    shape = (n_segments, *(rows.shape[i] for i in range(1, rows.type.ndim)))
-    return pt.zeros(shape, dtype=rows.type.dtype)[pt.constant(codes)].inc(rows)
+    return sums_of_rows(rows, codes, n_segments)
 
 
 def _weighted(coefficients: Array, w: Array | None) -> Array:

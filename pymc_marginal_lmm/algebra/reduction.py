@@ -14,11 +14,11 @@ import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.algebra.chain import Cliques, sum_levels
+from pymc_marginal_lmm.algebra.chain import Cliques
 from pymc_marginal_lmm.algebra.data import DataTerms, as_float
 from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.scales import factor_layout, packed_scale, prior_precision
-from pymc_marginal_lmm.ops import SweepFactor
+from pymc_marginal_lmm.ops import SweepFactor, level_sums
 from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["Reduced", "sweep_chain"]
@@ -71,7 +71,7 @@ def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
         if carried is not None:
             near, near_c = near + carried[0], near_c + carried[1]
         n_levels, S = model.factors[chain[i + 1]].n_levels, cliques.widths[i + 1]
-        near, near_c = (sum_levels(x, cliques.parents[i], n_levels) for x in (near, near_c))
+        near, near_c = (level_sums(x, cliques.parents[i], n_levels) for x in (near, near_c))
         own[i + 1] = own[i + 1] - near[:, :S, :S]
         right[i + 1] = right[i + 1] - near[:, :S, S:]
         c[i + 1] = c[i + 1] - near_c[:, :S]

@@ -19,6 +19,7 @@ from pytensor.link.jax.dispatch import jax_funcify
 from pymc_marginal_lmm.ops import (
     BlockSolve,
     BlockSolvePullback,
+    LevelSums,
     LogEvidence,
     LogEvidencePullback,
     SweepFactor,
@@ -85,6 +86,22 @@ def jax_funcify_block_solve_pullback(op: BlockSolvePullback, **kwargs: Any) -> A
         return elimination.pullback(JAX, op.pattern, F12, Workspace(J, U22), *rest)
 
     return block_solve_pullback
+
+
+@jax_funcify.register(LevelSums)
+def jax_funcify_level_sums(op: LevelSums, node: Any, **kwargs: Any) -> Any:
+    codes = jnp.asarray(node.inputs[1].data)
+
+    def sums(rows: Any) -> Any:
+        shape = (*rows.shape[:-2], op.n_levels, rows.shape[-1])
+        return jnp.zeros(shape, rows.dtype).at[..., codes, :].add(rows, mode="promise_in_bounds")
+
+    def backward(_: None, bar: Any) -> tuple:
+        return (jnp.asarray(bar).at[..., codes, :].get(mode="promise_in_bounds"),)
+
+    by_level = jax.custom_vjp(sums)
+    by_level.defvjp(lambda rows: (sums(rows), None), backward)
+    return lambda rows, _: by_level(rows)
 
 
 @jax_funcify.register(SweepFactor)

@@ -24,6 +24,7 @@ from pymc_marginal_lmm.dispatch import kernels
 from pymc_marginal_lmm.ops import (
     BlockSolve,
     BlockSolvePullback,
+    LevelSums,
     LogEvidence,
     LogEvidencePullback,
     SweepFactor,
@@ -327,3 +328,25 @@ def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kw
         return (*small, A_bar) if with_design else small
 
     return log_evidence_pullback, f"LogEvidencePullback-{dtype}-{with_design}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(LevelSums)
+def numba_funcify_level_sums(op: LevelSums, node: Any, **kwargs: Any) -> Any:
+    n_levels = op.n_levels
+
+    @numba_njit
+    def level_sums(rows, codes):  # type: ignore[no-untyped-def]
+        n, k = rows.shape[-2:]
+        batch = rows.shape[:-2]
+        if rows.size == 0:
+            return np.zeros((*batch, n_levels, k), dtype=rows.dtype)
+        size = rows.size // (n * k)
+        flat = np.ascontiguousarray(rows).reshape((size, n, k))
+        sums = np.zeros((size, n_levels, k), dtype=rows.dtype)
+        for b in range(size):
+            for i in range(n):
+                for j in range(k):
+                    sums[b, codes[i], j] += flat[b, i, j]
+        return sums.reshape((*batch, n_levels, k))
+
+    return level_sums, f"LevelSums-{n_levels}-{DIGEST}"

@@ -6,16 +6,19 @@ from pymc_marginal_lmm.ops.block_solve import (
     block_solve,
     solve_many,
 )
+from pymc_marginal_lmm.ops.level_sums import LevelSums, level_sums
 from pymc_marginal_lmm.ops.log_evidence import LogEvidence, LogEvidencePullback
 from pymc_marginal_lmm.ops.sweep_factor import SweepFactor, SweepFactorPullback
 
 __all__ = [
     "BlockSolve",
     "BlockSolvePullback",
+    "LevelSums",
     "LogEvidence",
     "LogEvidencePullback",
     "SweepFactor",
     "SweepFactorPullback",
     "block_solve",
+    "level_sums",
     "solve_many",
 ]
