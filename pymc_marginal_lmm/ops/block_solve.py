@@ -55,6 +55,12 @@ def entries(pattern: Pattern | None) -> tuple[np.ndarray, np.ndarray]:
     return pattern.starts, pattern.columns
 
 
+def store(node: Apply, results: Sequence, output_storage: list) -> None:
+    """Hand results of :meth:`Op.perform` over, in the dtypes of the node."""
+    for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
+        storage[0] = np.asarray(result, dtype=out.type.dtype)
+
+
 class BlockSolve(Op):
     r"""Log determinant and solution of a blocked positive definite system.
 
@@ -98,8 +104,7 @@ class BlockSolve(Op):
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
         results = _solve(self.pattern, *inputs[:N_SYSTEM])
-        for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
-            storage[0] = np.asarray(result, dtype=out.type.dtype)
+        store(node, results, output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         return [[i < N_SYSTEM] * len(node.outputs) for i in range(len(node.inputs))]
@@ -184,8 +189,7 @@ class BlockSolvePullback(Op):
         F12, _, _, J, U22, *rest = inputs
         with np.errstate(all="ignore"):
             results = elimination.pullback(NUMPY, self.pattern, F12, Workspace(J, U22), *rest)
-        for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
-            storage[0] = np.asarray(result, dtype=out.type.dtype)
+        store(node, results, output_storage)
 
     def pullback(self, *args: object) -> list[Variable]:
         raise NotImplementedError(NO_SECOND_DERIVATIVE)

@@ -17,7 +17,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, store
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
 from pymc_marginal_lmm.ops.layout import FactorLayout, spans
 
@@ -70,7 +70,7 @@ class LogEvidence(Op):
         except np.linalg.LinAlgError:
             like = (np.zeros(()), args.c, args.A)
             results = tuple(np.full_like(x, np.nan) for x in like)
-        _store(node, results, output_storage)
+        store(node, results, output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         used = N_DIFFERENTIABLE + (not self.constant_design)
@@ -113,15 +113,10 @@ class LogEvidencePullback(Op):
             results = evidence_pullback(
                 NUMPY, self.layout, args, *outputs_and_bar, constant_design=self.constant_design
             )
-        _store(node, results, output_storage)
+        store(node, results, output_storage)
 
     def pullback(self, *args: object) -> list[Variable]:
         raise NotImplementedError(NO_SECOND_DERIVATIVE)
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         return shapes[: len(node.outputs)]
-
-
-def _store(node: Apply, results: Sequence, output_storage: list) -> None:
-    for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
-        storage[0] = np.asarray(result, dtype=out.type.dtype)

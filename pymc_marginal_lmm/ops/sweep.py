@@ -139,15 +139,16 @@ def sweep_pullback(
     _, L, N, y, d, e = _solved(lib, layout, args)
 
     K = bars.far + bars.far.T
-    T = far.sandwich(K) / 2
+    T = far.sandwich(K)
     Rr = far.times(bars.far_c)
     if k:
         K11, K12 = bars.near[:, :, :k], bars.near[:, :, k:]
-        near_K = blockwise(lib, near, K11 + transposed(K11)) / 2
-        near_K = near_K + lib.xp.matmul(args.far, transposed(K12))
-        product = blockwise(lib, near_K, transposed(near))
-        T = T + (product + transposed(product)) / 2
+        own = blockwise(lib, near, K11 + transposed(K11))
+        across = lib.xp.matmul(args.far, transposed(K12))
+        product = blockwise(lib, across, transposed(near))
+        T = T + blockwise(lib, own, transposed(near)) + product + transposed(product)
         Rr = Rr + (near * bars.near_c[:, None, :]).sum(axis=2)
+    T = T / 2
 
     t = _transposed_times(N, Rr)
     Lt = _times(L, t)
@@ -172,7 +173,5 @@ def sweep_pullback(
     near_bar = near
     if k:
         far_bar = far_bar + blockwise(lib, E, blockwise(lib, near, K12))
-        near_K = blockwise(lib, near, K11 + transposed(K11))
-        near_K = near_K + lib.xp.matmul(args.far, transposed(K12))
-        near_bar = blockwise(lib, E, near_K) + d[:, :, None] * bars.near_c[:, None, :]
+        near_bar = blockwise(lib, E, own + across) + d[:, :, None] * bars.near_c[:, None, :]
     return (*small, A_bar, near_bar, far_bar)

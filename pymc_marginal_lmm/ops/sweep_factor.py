@@ -12,7 +12,7 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, entries
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, entries, store
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, sweep, sweep_pullback
 from pymc_marginal_lmm.pattern import Pattern
@@ -83,7 +83,7 @@ class SweepFactor(Op):
                 results = sweep(NUMPY, self.layout, self.pattern, args)
         except np.linalg.LinAlgError:
             results = Swept(*(np.full(out.type.shape, np.nan) for out in node.outputs))
-        _store(node, results, output_storage)
+        store(node, results, output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         used = differentiable(self.constant_design)
@@ -139,15 +139,10 @@ class SweepFactorPullback(Op):
         except np.linalg.LinAlgError:
             wrt = (inputs[i] for i in differentiable(constant))
             results = tuple(np.full_like(x, np.nan) for x in wrt)
-        _store(node, results, output_storage)
+        store(node, results, output_storage)
 
     def pullback(self, *args: object) -> list[Variable]:
         raise NotImplementedError(NO_SECOND_DERIVATIVE)
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         return [shapes[i] for i in differentiable(self.constant_design)]
-
-
-def _store(node: Apply, results: Sequence, output_storage: list) -> None:
-    for storage, result, out in zip(output_storage, results, node.outputs, strict=True):
-        storage[0] = np.asarray(result, dtype=out.type.dtype)
