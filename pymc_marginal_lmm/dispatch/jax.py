@@ -7,7 +7,7 @@ of the forward pass where differentiating through it would repeat it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -30,7 +30,7 @@ from pymc_marginal_lmm.ops.blocks import ArrayLibrary
 from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
 from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS as N_EVIDENCE
-from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, sweep, sweep_pullback
+from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, solve_levels, sweep, sweep_pullback
 from pymc_marginal_lmm.ops.sweep_factor import N_ARGUMENTS as N_SWEEPABLE
 from pymc_marginal_lmm.ops.sweep_factor import N_INDICES, differentiable
 
@@ -56,16 +56,24 @@ JAX = ArrayLibrary(
 )
 
 
+def _with_gradient(forward: Callable, backward: Callable) -> Callable:
+    """Return the function of ``forward``, which returns its outputs and what ``backward`` needs.
+
+    Where PyMC looks for initial values, it evaluates log densities operation by operation: jitted,
+    a function of ours is one program then, and not a hundred.
+    """
+    forward = jax.jit(forward, inline=True)
+    function = jax.custom_vjp(lambda *inputs: forward(*inputs)[0])
+    function.defvjp(forward, backward)
+    return function
+
+
 @jax_funcify.register(BlockSolve)
 def jax_funcify_block_solve(op: BlockSolve, **kwargs: Any) -> Any:
     def forward(F11: Any, F12: Any, F22: Any, h1: Any, h2: Any, *indices: Any) -> tuple:
         log_det, work = elimination.factorize(JAX, op.pattern, F11, F12, F22)
         u1, u2 = elimination.solve(JAX, op.pattern, F12, work, h1, h2)
-        return log_det, u1, u2, *work
-
-    def forward_with_residuals(*inputs: Any) -> tuple:
-        outputs = forward(*inputs)
-        return outputs, (inputs[1], *outputs[1:])
+        return (log_det, u1, u2, *work), (F12, u1, u2, *work)
 
     def backward(residuals: tuple, cotangents: tuple) -> tuple:
         F12, u1, u2, *work = residuals
@@ -73,9 +81,7 @@ def jax_funcify_block_solve(op: BlockSolve, **kwargs: Any) -> Any:
         bars = elimination.pullback(JAX, op.pattern, F12, Workspace(*work), u1, u2, *bars)
         return (*bars, None, None)
 
-    block_solve = jax.custom_vjp(forward)
-    block_solve.defvjp(forward_with_residuals, backward)
-    return block_solve
+    return _with_gradient(forward, backward)
 
 
 @jax_funcify.register(BlockSolvePullback)
@@ -92,47 +98,46 @@ def jax_funcify_block_solve_pullback(op: BlockSolvePullback, **kwargs: Any) -> A
 def jax_funcify_level_sums(op: LevelSums, node: Any, **kwargs: Any) -> Any:
     codes = jnp.asarray(node.inputs[1].data)
 
-    def sums(rows: Any) -> Any:
+    def forward(rows: Any) -> tuple[Any, None]:
         shape = (*rows.shape[:-2], op.n_levels, rows.shape[-1])
-        return jnp.zeros(shape, rows.dtype).at[..., codes, :].add(rows, mode="promise_in_bounds")
+        sums = jnp.zeros(shape, rows.dtype).at[..., codes, :].add(rows, mode="promise_in_bounds")
+        return sums, None
 
     def backward(_: None, bar: Any) -> tuple:
         return (jnp.asarray(bar).at[..., codes, :].get(mode="promise_in_bounds"),)
 
-    by_level = jax.custom_vjp(sums)
-    by_level.defvjp(lambda rows: (sums(rows), None), backward)
+    by_level = _with_gradient(forward, backward)
     return lambda rows, _: by_level(rows)
 
 
 @jax_funcify.register(SweepFactor)
 def jax_funcify_sweep_factor(op: SweepFactor, **kwargs: Any) -> Any:
-    def forward(*inputs: Any) -> tuple:
-        return sweep(JAX, op.layout, op.pattern, Sweepable(*inputs[:N_SWEEPABLE]))
+    def forward(*inputs: Any) -> tuple[tuple, tuple]:
+        args = Sweepable(*inputs[:N_SWEEPABLE])
+        levels = solve_levels(JAX, op.layout, args)
+        return tuple(sweep(JAX, op.pattern, args, levels)), (inputs, levels)
 
-    def forward_with_residuals(*inputs: Any) -> tuple:
-        return forward(*inputs), inputs
-
-    def backward(inputs: tuple, cotangents: tuple) -> tuple:
+    def backward(residuals: tuple, cotangents: tuple) -> tuple:
+        inputs, levels = residuals
         args, constant = Sweepable(*inputs[:N_SWEEPABLE]), op.constant_design
         bars = sweep_pullback(
-            JAX, op.layout, op.pattern, args, Swept(*cotangents), constant_design=constant
+            JAX, op.layout, op.pattern, args, levels, Swept(*cotangents), constant_design=constant
         )
         result: list[Any] = [None] * len(inputs)
         for i, bar in zip(differentiable(constant), bars, strict=True):
             result[i] = bar
         return tuple(result)
 
-    sweep_factor = jax.custom_vjp(forward)
-    sweep_factor.defvjp(forward_with_residuals, backward)
-    return sweep_factor
+    return _with_gradient(forward, backward)
 
 
 @jax_funcify.register(SweepFactorPullback)
 def jax_funcify_sweep_factor_pullback(op: SweepFactorPullback, **kwargs: Any) -> Any:
     def sweep_factor_pullback(*inputs: Any) -> tuple:
         args, bars = Sweepable(*inputs[:N_SWEEPABLE]), Swept(*inputs[N_SWEEPABLE + N_INDICES :])
+        levels = solve_levels(JAX, op.layout, args)
         return sweep_pullback(
-            JAX, op.layout, op.pattern, args, bars, constant_design=op.constant_design
+            JAX, op.layout, op.pattern, args, levels, bars, constant_design=op.constant_design
         )
 
     return sweep_factor_pullback
@@ -140,22 +145,17 @@ def jax_funcify_sweep_factor_pullback(op: SweepFactorPullback, **kwargs: Any) ->
 
 @jax_funcify.register(LogEvidence)
 def jax_funcify_log_evidence(op: LogEvidence, **kwargs: Any) -> Any:
-    def forward(*inputs: Any) -> tuple:
-        return evidence(JAX, op.layout, Evidence(*inputs[:N_EVIDENCE]))
-
-    def forward_with_residuals(*inputs: Any) -> tuple:
-        outputs = forward(*inputs)
-        return outputs, (inputs, outputs[1:])
+    def forward(*inputs: Any) -> tuple[tuple, tuple]:
+        value, u, U = evidence(JAX, op.layout, Evidence(*inputs[:N_EVIDENCE]))
+        return (value, u, U), (inputs, u, U)
 
     def backward(residuals: tuple, cotangents: tuple) -> tuple:
-        inputs, (u, U) = residuals
+        inputs, u, U = residuals
         args, bar, constant = Evidence(*inputs[:N_EVIDENCE]), cotangents[0], op.constant_design
         bars = evidence_pullback(JAX, op.layout, args, u, U, bar, constant_design=constant)
         return (*bars, *(None for _ in inputs[len(bars) :]))
 
-    log_evidence = jax.custom_vjp(forward)
-    log_evidence.defvjp(forward_with_residuals, backward)
-    return log_evidence
+    return _with_gradient(forward, backward)
 
 
 @jax_funcify.register(LogEvidencePullback)

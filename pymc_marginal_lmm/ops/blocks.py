@@ -18,8 +18,11 @@ __all__ = [
     "UNROLLED",
     "ArrayLibrary",
     "blockwise",
+    "diagonal",
     "inverse_cholesky",
     "inverse_from_factor",
+    "inverse_lower",
+    "lower_cholesky",
     "transposed",
 ]
 
@@ -51,7 +54,7 @@ class ArrayLibrary(NamedTuple):
 
 def blockwise(lib: ArrayLibrary, A: Any, B: Any) -> Any:
     """Multiply blocks, ``(…, a, b) · (…, b, c)``, without a batched matrix product for tiny b."""
-    if A.shape[-1] <= (lib.unrolled if B.shape[-1] > 1 else UNROLLED):
+    if 0 < A.shape[-1] <= (lib.unrolled if B.shape[-1] > 1 else UNROLLED):
         products = (A[..., k, None] * B[..., k, None, :] for k in range(A.shape[-1]))
         return reduce(add, products)  # not sum(), which starts by adding 0 to the first
     return lib.xp.matmul(A, B)
@@ -62,23 +65,43 @@ def transposed(A: Any) -> Any:
     return A.swapaxes(-1, -2)
 
 
-def inverse_cholesky(xp: ModuleType, F11: Any, S: int) -> Any:
-    """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F11 (…, S, S)``."""
+def diagonal(xp: ModuleType, A: Any) -> Any:
+    """Return the diagonals ``(…, S)`` of blocks; XLA fuses a sum, and not the library's gather."""
+    return (A * xp.eye(A.shape[-1], dtype=A.dtype)).sum(axis=-1)
+
+
+def lower_cholesky(xp: ModuleType, F: Any, S: int) -> Any:
+    """Return ``L`` for each block ``L Lᵀ`` of ``F (…, S, S)``."""
     if S > UNROLLED:
-        L = xp.linalg.cholesky(F11)
+        return xp.linalg.cholesky(F)
+    L = [[xp.zeros_like(F[..., 0, 0])] * S for _ in range(S)]
+    for j in range(S):
+        L[j][j] = xp.sqrt(F[..., j, j] - sum(L[j][k] ** 2 for k in range(j)))
+        reciprocal = 1 / L[j][j]
+        for i in range(j + 1, S):
+            L[i][j] = (F[..., i, j] - sum(L[i][k] * L[j][k] for k in range(j))) * reciprocal
+    return _stacked(xp, L)
+
+
+def inverse_lower(xp: ModuleType, L: Any, S: int) -> Any:
+    """Return ``L⁻¹`` for each lower triangular block of ``L (…, S, S)``."""
+    if S > UNROLLED:
         return xp.tril(xp.linalg.inv(L))
-    zero = xp.zeros_like(F11[..., 0, 0])
-    L = [[zero] * S for _ in range(S)]
-    J = [[zero] * S for _ in range(S)]
-    for j in range(S):
-        L[j][j] = xp.sqrt(F11[..., j, j] - sum(L[j][k] ** 2 for k in range(j)))
-        J[j][j] = 1 / L[j][j]
-        for i in range(j + 1, S):
-            L[i][j] = (F11[..., i, j] - sum(L[i][k] * L[j][k] for k in range(j))) * J[j][j]
-    for j in range(S):
-        for i in range(j + 1, S):
-            J[i][j] = -J[i][i] * sum(L[i][k] * J[k][j] for k in range(j, i))
-    return xp.stack([xp.stack(row, axis=-1) for row in J], axis=-2)
+    J = [[xp.zeros_like(L[..., 0, 0])] * S for _ in range(S)]
+    for i in range(S):
+        J[i][i] = 1 / L[..., i, i]
+        for j in range(i):
+            J[i][j] = -J[i][i] * sum(L[..., i, k] * J[k][j] for k in range(j, i))
+    return _stacked(xp, J)
+
+
+def _stacked(xp: ModuleType, rows: list[list]) -> Any:
+    return xp.stack([xp.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def inverse_cholesky(xp: ModuleType, F: Any, S: int) -> Any:
+    """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F (…, S, S)``."""
+    return inverse_lower(xp, lower_cholesky(xp, F, S), S)
 
 
 def inverse_from_factor(lib: ArrayLibrary, U: Any) -> Any:
@@ -89,6 +112,9 @@ def inverse_from_factor(lib: ArrayLibrary, U: Any) -> Any:
         [A  B]⁻¹   [A⁻¹  −A⁻¹BD⁻¹]         [X  Y] [X  Y]ᵀ   [XXᵀ + YYᵀ  YZᵀ]
         [   D]   = [        D⁻¹  ]         [   Z] [   Z]  = [   ZYᵀ     ZZᵀ]
     """
+    if U.shape[0] <= UNROLLED:
+        J = inverse_lower(lib.xp, transposed(U), U.shape[0])
+        return blockwise(lib, transposed(J), J)
     return _gram(lib, _inverse(lib, U))
 
 

@@ -63,13 +63,13 @@ class _Dense:
         *_, M, S, q = self.values.shape
         left, X = self.left(E), self.values
         left, X = (x.reshape(*x.shape[:-3], M * S, q) for x in (left, X))
-        return transposed(left) @ X
+        return transposed(X) @ left  # symmetric, and XLA has the transposed constant
 
     def sandwich(self, G: Any) -> Any:
-        return self.lib.xp.matmul(self.product(G), transposed(self.values))
+        return (self.product(G)[..., :, None, :] * self.values[..., None, :, :]).sum(axis=-1)
 
     def product(self, G: Any) -> Any:
-        return self.values @ G
+        return blockwise(self.lib, self.values, G)
 
     def left(self, E: Any) -> Any:
         return blockwise(self.lib, E, self.values)

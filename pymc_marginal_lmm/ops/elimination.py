@@ -25,10 +25,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pymc_marginal_lmm.ops.blocks import (
+    UNROLLED,
     ArrayLibrary,
     blockwise,
     inverse_cholesky,
     inverse_from_factor,
+    inverse_lower,
+    lower_cholesky,
     transposed,
 )
 from pymc_marginal_lmm.ops.coupling import couple
@@ -68,14 +71,19 @@ def factorize(
     J = inverse_cholesky(lib.xp, F11, F11.shape[-1])
     if F22.size and J.size:
         F22 = F22 - couple(lib, pattern, F12).congruence(gram_blocks(lib, J))
-    work = Workspace(J, transposed(lib.xp.linalg.cholesky(F22)) if F22.size else F22)
+    q = F22.shape[-1]
+    work = Workspace(J, transposed(lower_cholesky(lib.xp, F22, q)) if q else F22)
     return log_diagonals(lib, work), work
 
 
 def solve_dense(lib: ArrayLibrary, U22: Any, h2: Any) -> Any:
     """Return ``(U22ᵀU22)⁻¹h2``."""
-    if not h2.size:
+    q = h2.shape[-1]
+    if not q:
         return h2
+    if q <= UNROLLED:
+        J = inverse_lower(lib.xp, transposed(U22), q)
+        return apply_blocks(lib, transposed(J), apply_blocks(lib, J, h2))
     return lib.solve_triangular(U22, lib.solve_triangular(U22, h2, trans=1, lower=False))
 
 

@@ -26,7 +26,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pymc_marginal_lmm.ops.blocks import ArrayLibrary, inverse_from_factor
+from pymc_marginal_lmm.ops.blocks import (
+    ArrayLibrary,
+    diagonal,
+    inverse_from_factor,
+    lower_cholesky,
+    transposed,
+)
 from pymc_marginal_lmm.ops.elimination import solve_dense
 from pymc_marginal_lmm.ops.layout import FactorLayout, spans
 
@@ -112,10 +118,10 @@ def evidence(
     F = args.p * xp.eye(args.p.shape[0], dtype=args.p.dtype) + w * L.transposed_times(
         L.transposed_times(args.A).T
     )
-    U = xp.linalg.cholesky(F, upper=True)
+    U = transposed(lower_cholesky(xp, F, F.shape[0]))
     u = solve_dense(lib, U, w * L.transposed_times(args.c + args.A @ args.v))
     *_, squares = _residuals(args, L, u)
-    log_det = 2 * xp.log(xp.diagonal(U)).sum()
+    log_det = 2 * xp.log(diagonal(xp, U)).sum()
     return -0.5 * (w * squares + (args.p * u**2).sum() + log_det), u, U
 
 
@@ -133,7 +139,7 @@ def evidence_pullback(
     xp, w, L = lib.xp, args.w, _Scale(lib, layout, args.scale)
     d, e, squares = _residuals(args, L, u)
     C = inverse_from_factor(lib, U)
-    trace = u.size - (args.p * xp.diagonal(C)).sum()
+    trace = u.size - (args.p * diagonal(xp, C)).sum()
     half = -bar * w  # −½ · 2w
     CL = L.times(C).T
     scale_bar = L.gradient(e, u, args.A, CL)

@@ -38,13 +38,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pymc_marginal_lmm.ops.blocks import ArrayLibrary, blockwise, inverse_cholesky, transposed
+from pymc_marginal_lmm.ops.blocks import (
+    ArrayLibrary,
+    blockwise,
+    diagonal,
+    inverse_cholesky,
+    transposed,
+)
 from pymc_marginal_lmm.ops.coupling import couple
 from pymc_marginal_lmm.ops.elimination import gram_blocks
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.pattern import Pattern
 
-__all__ = ["Sweepable", "Swept", "sweep", "sweep_pullback"]
+__all__ = ["Levels", "Sweepable", "Swept", "solve_levels", "sweep", "sweep_pullback"]
 
 
 class Sweepable(NamedTuple):
@@ -89,8 +95,19 @@ def _transposed_times(A: Any, x: Any) -> Any:
     return (A * x[:, :, None]).sum(axis=-2)
 
 
-def _solved(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> tuple[Any, ...]:
-    """Return ``J, Λ, N, y, δ, e``."""
+class Levels(NamedTuple):
+    """``J`` with ``JᵀJ = F11⁻¹``, ``Λ``, ``N (M, S, S)``; ``y``, ``δ``, ``e (M, S)``."""
+
+    J: Any
+    L: Any
+    N: Any
+    y: Any
+    d: Any
+    e: Any
+
+
+def solve_levels(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> Levels:
+    """Return what a sweep and its gradient need of each level."""
     w, p = args.w, args.p
     L = layout.unpack(lib.xp, args.scale)
     F = p * lib.xp.eye(p.shape[0], dtype=p.dtype)
@@ -99,23 +116,21 @@ def _solved(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> tuple[A
     N = blockwise(lib, L, gram_blocks(lib, J))
     y = _transposed_times(N, args.c + _times(args.A, args.v))
     d = w * _times(L, y) - args.v
-    return J, L, N, y, d, _times(args.A, d) - args.c
+    return Levels(J, L, N, y, d, _times(args.A, d) - args.c)
 
 
-def sweep(
-    lib: ArrayLibrary, layout: FactorLayout, pattern: Pattern | None, args: Sweepable
-) -> Swept:
+def sweep(lib: ArrayLibrary, pattern: Pattern | None, args: Sweepable, levels: Levels) -> Swept:
     """Return what the swept effects take from the crossproducts of the others."""
     xp, near = lib.xp, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
-    J, L, N, y, d, e = _solved(lib, layout, args)
+    J, L, N, y, d, e = levels
     E = args.w * blockwise(lib, N, transposed(L))
     near_rows = xp.zeros((near.shape[0], 0, 0), dtype=d.dtype)
     if k:
         R = xp.concatenate([near, args.far], axis=2)
         near_rows = blockwise(lib, blockwise(lib, transposed(near), E), R)
     return Swept(
-        log_det=-2 * xp.log(xp.diagonal(J, axis1=1, axis2=2)).sum(),
+        log_det=-2 * xp.log(diagonal(xp, J)).sum(),
         z=(d * (e - args.c)).sum() + args.w * (args.p * y**2).sum(),
         near=near_rows,
         far=far.congruence(E),
@@ -129,6 +144,7 @@ def sweep_pullback(
     layout: FactorLayout,
     pattern: Pattern | None,
     args: Sweepable,
+    levels: Levels,
     bars: Swept,
     *,
     constant_design: bool,
@@ -136,7 +152,7 @@ def sweep_pullback(
     """Pull cotangents back to ``w, scale, c`` and perhaps ``A, near, far``."""
     w, A, near = args.w, args.A, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
-    _, L, N, y, d, e = _solved(lib, layout, args)
+    _, L, N, y, d, e = levels
 
     K = bars.far + bars.far.T
     T = far.sandwich(K)

@@ -14,7 +14,7 @@ from pytensor.scalar import upcast
 
 from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, entries, store
 from pymc_marginal_lmm.ops.layout import FactorLayout
-from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, sweep, sweep_pullback
+from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, solve_levels, sweep, sweep_pullback
 from pymc_marginal_lmm.pattern import Pattern
 
 __all__ = ["SweepFactor", "SweepFactorPullback"]
@@ -80,7 +80,8 @@ class SweepFactor(Op):
         try:
             with np.errstate(all="ignore"):
                 args = Sweepable(*inputs[:N_ARGUMENTS])
-                results = sweep(NUMPY, self.layout, self.pattern, args)
+                levels = solve_levels(NUMPY, self.layout, args)
+                results = sweep(NUMPY, self.pattern, args, levels)
         except np.linalg.LinAlgError:
             results = Swept(*(np.full(out.type.shape, np.nan) for out in node.outputs))
         store(node, results, output_storage)
@@ -133,8 +134,9 @@ class SweepFactorPullback(Op):
         constant = self.constant_design
         try:
             with np.errstate(all="ignore"):
+                levels = solve_levels(NUMPY, self.layout, args)
                 results = sweep_pullback(
-                    NUMPY, self.layout, self.pattern, args, bars, constant_design=constant
+                    NUMPY, self.layout, self.pattern, args, levels, bars, constant_design=constant
                 )
         except np.linalg.LinAlgError:
             wrt = (inputs[i] for i in differentiable(constant))
