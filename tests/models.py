@@ -870,6 +870,22 @@ def effect_in_sigma_too() -> None:
     pm.Normal("y", alpha + u[g], sigma * pt.exp(v[g]), observed=data.y)
 
 
+@canonical("alpha", "u", "w", tags=("crossed", "partial"))
+def sigma_by_cell() -> None:
+    # Location and scale by subject and condition: 24 sigmas for 72 rows.
+    data = Rows(n=72)
+    subject, item = np.tile(np.arange(12), 6), data.index(5)
+    condition = np.where(np.arange(72) % 24 < 12, -1.0, 1.0)
+    tau, omega = scales("tau", "omega")
+    alpha = pm.Normal("alpha", 0.0, 5.0)
+    u = pm.Normal("u", 0.0, tau, shape=(12, 2))
+    w = pm.Normal("w", 0.0, 0.7, shape=5)
+    s = pm.StudentT("s", nu=4, sigma=omega, shape=12)
+    mu = alpha + u[subject, 0] + condition * u[subject, 1] + w[item]
+    slope = pm.StudentT("slope", nu=4)
+    pm.Normal("y", mu, pt.exp(s[subject] + slope * condition), observed=data.y)
+
+
 @canonical("u", tags=("crossed", "partial"))
 def robust_second_factor() -> None:
     data = Rows(n=40)

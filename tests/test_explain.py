@@ -209,6 +209,7 @@ def rows(
     sampled_rate: bool = False,
     sampled_slope: bool = False,
     sigma_by_level: bool = False,
+    sigma_by_row: bool = False,
 ) -> Explanation:
     def build() -> None:
         index = np.tile(np.arange(levels), repeats)
@@ -222,21 +223,23 @@ def rows(
         if sampled_rate:
             mu = mu + pt.exp(pm.HalfNormal("rate") * covariate)
         residual = sigma[index] if sigma_by_level else sigma
+        if sigma_by_row:
+            residual = pt.exp(pm.Normal("log_sigma_slope") * covariate)
         pm.Normal("y", mu, residual, observed=covariate)
 
     return mlmm.explain(simple(build))
 
 
-@pytest.mark.parametrize("sampled_slope", [False, True])
-def test_cost_free_of_rows(sampled_slope: bool) -> None:
-    """One sigma and a constant design: crossproducts once, and the gradient never sees rows."""
-    few, many = (rows(n, sampled_slope=sampled_slope) for n in (2, 200))
+@pytest.mark.parametrize("what", [{}, {"sampled_slope": True}, {"sigma_by_level": True}])
+def test_cost_free_of_rows(what: dict[str, bool]) -> None:
+    """Few sigmas and a constant design: crossproducts once, and the gradient never sees rows."""
+    few, many = (rows(n, **what) for n in (2, 200))
     assert few.free_of_rows and many.free_of_rows
     assert (few.operations, few.memory) == (many.operations, many.memory)
     assert "free of the number of rows" in str(many)
 
 
-@pytest.mark.parametrize("what", ["sampled_rate", "sigma_by_level"])
+@pytest.mark.parametrize("what", ["sampled_rate", "sigma_by_row"])
 def test_cost_that_grows_with_rows(what: str) -> None:
     few, many = rows(2, **{what: True}), rows(200, **{what: True})
     assert not few.free_of_rows and not many.free_of_rows

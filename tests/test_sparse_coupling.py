@@ -30,6 +30,7 @@ CROSSED = [
     "two_responses_with_loadings",
     "flat_coefficients",
     "data_predictors",
+    "sigma_by_cell",
 ]
 
 

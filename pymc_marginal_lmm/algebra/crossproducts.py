@@ -1,4 +1,4 @@
-"""``ZᵀWZ``, ``ZᵀWr`` and ``Zv``, by level: the only places that touch all ``n`` rows.
+"""``ZᵀWZ`` and ``ZᵀWr``, by level.
 
 Everything is written once for numbers (NumPy, at transform time) and for symbols (PyTensor, in
 the gradient); which one it is follows from the arguments.
@@ -13,7 +13,7 @@ import numpy as np
 import pytensor.tensor as pt
 from scipy import sparse
 
-from pymc_marginal_lmm.ops import level_sums as sums_of_rows
+from pymc_marginal_lmm.algebra.weights import Weights, is_numeric
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import Array, GroupingFactor, MixedModel
 
@@ -21,7 +21,6 @@ __all__ = [
     "Blocks",
     "crossproducts",
     "design_matrix",
-    "is_numeric",
     "level_sums",
 ]
 
@@ -45,46 +44,24 @@ class Blocks(NamedTuple):
     dense: Array
 
 
-def is_numeric(*arrays: Array | None) -> bool:
-    """Whether all are numbers, not symbols."""
-    return all(a is None or isinstance(a, np.ndarray | np.number | float | int) for a in arrays)
-
-
-def _segment_sum(rows: Array, codes: np.ndarray, n_segments: int) -> Array:
-    """Sum rows ``(n, ...)`` by segment: ``(n_segments, ...)``."""
-    if n_segments == 1:
-        return rows.sum(axis=0)[None]
-    if isinstance(rows, np.ndarray):
-        columns = rows.reshape(len(rows), -1).T
-        sums = [np.bincount(codes, weights=c, minlength=n_segments) for c in columns]
-        return np.stack(sums, axis=1).reshape(n_segments, *rows.shape[1:])
-    return sums_of_rows(rows, codes, n_segments)
-
-
-def _weighted(coefficients: Array, w: Array | None) -> Array:
-    return coefficients if w is None else coefficients * w[:, None, None]
-
-
-def _pair(one: GroupingFactor, other: GroupingFactor, w: Array | None) -> Array:
+def _pair(one: GroupingFactor, other: GroupingFactor, w: Weights) -> Array:
     """Return ``Z_oneᵀ W Z_other`` as ``(M, S, M', S')``."""
     if other.n_levels > one.n_levels == 1:
         return _pair(other, one, w).transpose(2, 3, 0, 1)
     n_pairs = one.n_levels * other.n_levels
-    left, right = _weighted(one.coefficients, w), other.coefficients
-    if n_pairs == 1:
-        sums = (left.sum(axis=1).T @ right.sum(axis=1))[None]
-    else:
-        # All pairs of memberships of a row at once; slot by slot, to keep the products small.
-        codes = one.codes[:, :, None].astype("int64") * other.n_levels + other.codes[:, None, :]
-        by_slot = [
-            _segment_sum(
-                (left[:, :, None, [s]] * right[:, None, :, :]).reshape((codes.size, -1)),
-                codes.reshape(-1),
-                n_pairs,
-            )
-            for s in range(one.n_effects)
-        ]
-        sums = _stack(by_slot)
+    left, right = one.coefficients, other.coefficients
+    # All pairs of memberships of a row at once; slot by slot, to keep the products small.
+    codes = one.codes[:, :, None].astype("int64") * other.n_levels + other.codes[:, None, :]
+    w = w.repeat(one.n_memberships * other.n_memberships)
+    by_slot = [
+        w.sums(
+            (left[:, :, None, [s]] * right[:, None, :, :]).reshape((codes.size, -1)),
+            codes.reshape(-1),
+            n_pairs,
+        )
+        for s in range(one.n_effects)
+    ]
+    sums = _stack(by_slot)
     shape = (one.n_levels, other.n_levels, one.n_effects, other.n_effects)
     return sums.reshape(shape).transpose(0, 2, 1, 3)
 
@@ -93,19 +70,19 @@ def _stack(columns: list[Array]) -> Array:
     return np.stack(columns, axis=1) if is_numeric(*columns) else pt.stack(columns, axis=1)
 
 
-def _nested_blocks(one: GroupingFactor, other: GroupingFactor, w: Array | None) -> Array:
+def _nested_blocks(one: GroupingFactor, other: GroupingFactor, w: Weights) -> Array:
     """Return ``(M, S, S')``: each level of one factor with the level of another that it is in."""
-    left, right = _weighted(one.coefficients, w)[:, 0, :], other.coefficients[:, 0, :]
+    left, right = one.coefficients[:, 0, :], other.coefficients[:, 0, :]
     codes = one.codes[:, 0]
     slots = range(one.n_effects)
-    return _stack([_segment_sum(left[:, [s]] * right, codes, one.n_levels) for s in slots])
+    return _stack([w.sums(left[:, [s]] * right, codes, one.n_levels) for s in slots])
 
 
 def _at_entries(
-    pattern: Pattern, one: GroupingFactor, others: Sequence[GroupingFactor], w: Array | None
+    pattern: Pattern, one: GroupingFactor, others: Sequence[GroupingFactor], w: Weights
 ) -> Array:
     """Return ``Z_oneᵀ W [Z_other, …]`` at the entries of a pattern, ``(S, N)``."""
-    left, levels = _weighted(one.coefficients, w)[:, 0, :], one.codes[:, 0].astype("int64")
+    left, levels = one.coefficients[:, 0, :], one.codes[:, 0].astype("int64")
     sums: list[Array] = []
     for s in range(one.n_effects):
         total, start = None, 0
@@ -113,22 +90,23 @@ def _at_entries(
             for k, e in np.ndindex(other.n_memberships, other.n_effects):
                 column = start + other.codes[:, k].astype("int64") * other.n_effects + e
                 place, found = pattern.find(levels, column)
-                products = left[:, s] * other.coefficients[:, k, e]
+                products, weights = left[:, [s]] * other.coefficients[:, k, [e]], w
                 if not found.all():  # the others' codes mean nothing, and their coefficient is 0
-                    place, products = place[found], products[np.flatnonzero(found)]
-                part = _segment_sum(products, place, pattern.n_entries)
+                    rows = np.flatnonzero(found)
+                    place, products, weights = place[rows], products[rows], w.take(rows)
+                part = weights.sums(products, place, pattern.n_entries)[:, 0]
                 total = part if total is None else total + part
             start += other.size
         sums.append(total)
     return np.stack(sums) if is_numeric(*sums) else pt.stack(sums)
 
 
-def crossproducts(model: MixedModel, w: Array | None) -> Blocks:
-    """Return ``ZᵀWZ``, with ``W = I`` if ``w`` is None."""
+def crossproducts(model: MixedModel, w: Weights) -> Blocks:
+    """Return ``ZᵀWZ``."""
     trailing = [model.factors[i] for i in model.blocks.trailing]
     chain = [model.factors[i] for i in model.blocks.chain]
-    numeric = is_numeric(w, *(factor.coefficients for factor in model.factors))
-    xp = np if numeric else pt
+    numeric = is_numeric(*(factor.coefficients for factor in model.factors))
+    xp = np if numeric and w.values is None else pt
 
     def pair(one: GroupingFactor, other: GroupingFactor) -> Array:
         return _pair(one, other, w).reshape((one.size, other.size))
@@ -156,13 +134,15 @@ def crossproducts(model: MixedModel, w: Array | None) -> Blocks:
     return Blocks(tuple(_nested_blocks(one, one, w) for one in chain), tuple(right), dense)
 
 
-def level_sums(model: MixedModel, rows: Array) -> list[Array]:
-    """Return ``Zᵀ rows``, per factor ``(M, S)``."""
-    sums = []
+def level_sums(model: MixedModel, rows: Array, w: Weights) -> list[Array]:
+    """Return ``ZᵀW rows``, per factor ``(M S, k)``, for rows ``(n, k)``."""
+    sums, k = [], rows.shape[1]
     for factor in model.factors:
-        products = factor.coefficients * rows[:, None, None]
-        products = products.reshape((factor.codes.size, factor.n_effects))
-        sums.append(_segment_sum(products, factor.codes.reshape(-1), factor.n_levels))
+        products = factor.coefficients[:, :, :, None] * rows[:, None, None, :]
+        products = products.reshape((factor.codes.size, factor.n_effects * k))
+        repeated = w.repeat(factor.n_memberships)
+        flat = repeated.sums(products, factor.codes.reshape(-1), factor.n_levels)
+        sums.append(flat.reshape((factor.size, k)))
     return sums
 
 

@@ -16,7 +16,7 @@ touch every row, or data can still be changed; the same sums are part of the gra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,14 +29,17 @@ from pymc_marginal_lmm.algebra.crossproducts import (
     Blocks,
     crossproducts,
     design_matrix,
-    is_numeric,
     level_sums,
 )
 from pymc_marginal_lmm.algebra.reference import reference_point
+from pymc_marginal_lmm.algebra.weights import Weights, as_float, is_numeric
 from pymc_marginal_lmm.structure import Array, MixedModel, Noise, Regression
 from pymc_marginal_lmm.values import Values
 
-__all__ = ["DataTerms", "as_float", "data_terms", "is_free_of_rows"]
+__all__ = ["DataTerms", "data_terms", "is_free_of_rows"]
+
+AT_ONCE = 16
+"""So many columns of a sparse design are dense at a time."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,6 @@ class DataTerms:
     full: list[Variable]
     log_weights: Variable
     constant_design: bool
-
-
-def as_float(array: Array) -> Variable:
-    """Return numbers or a symbol as a PyTensor variable of dtype floatX."""
-    if isinstance(array, np.ndarray | np.number | float | int):
-        return pt.constant(np.asarray(array, dtype=config.floatX))
-    return pt.cast(array, config.floatX)
 
 
 def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
@@ -150,62 +146,83 @@ def _taken_once(
     r = outcomes - regression.constant
     start = reference_point(both, r, fixed)
     v0, phi0 = start[: Z.shape[1]], start[Z.shape[1] :]
-    r0 = r - both @ start
+    w, weights, log_weights = _by_stratum(noise)
+
+    # r0 − Xη is a sum of columns, with 1 and −η
+    columns = sparse.hstack([(r - both @ start)[:, None], X], format="csr")
     eta = regression.coefficients - as_float(phi0)
+    factors = pt.concatenate([pt.ones(1, dtype=config.floatX), -eta]) if X.shape[1] else None
 
-    n_strata = int(noise.sigma.type.shape[0])
-    weights = [noise.numbers**-2.0 * (noise.strata == k) for k in range(n_strata)]
-    w = noise.sigma**-2
+    def combined(table: Variable) -> Variable:
+        return table[:, 0] if factors is None else table @ factors
 
-    def over_strata(sums: Callable[[np.ndarray], np.ndarray]) -> Variable:
-        """Weigh sums over the rows of each stratum, ``w`` outside if there is but one."""
-        return _weighted(w, [sums(weight) for weight in weights])
-
-    c = over_strata(lambda weight: Z.T @ (weight * r0))
-    r_without_X = r0 + Z @ v0
-    full = over_strata(lambda weight: Z.T @ (weight * r_without_X))
-    s = over_strata(lambda weight: weight @ r0**2)
-    if X.shape[1]:
-        shift = over_strata(lambda weight: (Z.T @ (X * weight[:, None])).toarray()) @ eta
-        c, full = c - shift, full - shift
-        d = over_strata(lambda weight: X.T @ (weight * r0))
-        G = over_strata(lambda weight: (X.T @ (X * weight[:, None])).toarray())
-        s = s - 2 * d @ eta + eta @ (G @ eta)
-    counts = np.bincount(noise.strata, minlength=n_strata)
-    log_weights = (as_float(counts) * pt.log(w)).sum() - 2 * float(np.log(noise.numbers).sum())
-    once = n_strata == 1
-    common = (noise.numbers == 1).all()
-    A = [crossproducts(model, None if once and common else weight) for weight in weights]
+    c = [combined(table) for table in _by_level(model, Z, columns, weights)]
+    of_v0 = _by_level(model, Z, sparse.csr_array((Z @ v0)[:, None]), weights)
+    full = [own + table[:, 0] for own, table in zip(c, of_v0, strict=True)]
+    G = _gram(columns, weights)
+    s = G[0, 0] if factors is None else factors @ (G @ factors)
     return DataTerms(
-        w=w[0] if once else as_float(1.0),
-        A=Blocks(
-            own=tuple(_weighted(w, [part.own[i] for part in A]) for i in range(len(A[0].own))),
-            right=tuple(_weighted(w, [part.right[i] for part in A]) for i in range(len(A[0].own))),
-            dense=_weighted(w, [part.dense for part in A]),
-        ),
-        c=_cut(model, c),
+        w=w,
+        A=_symbols(crossproducts(model, weights)),
+        c=_shaped(model, c),
         s=s,
         v0=_by_factor(model, v0),
-        full=_cut(model, full),
+        full=_shaped(model, full),
         log_weights=log_weights,
-        constant_design=once,
+        constant_design=weights.values is None,
     )
 
 
-def _weighted(w: Variable, parts: Sequence[Array]) -> Variable:
-    if len(parts) == 1:
-        return as_float(parts[0])
-    return sum(w[k] * as_float(part) for k, part in enumerate(parts))
+def _by_stratum(noise: Noise) -> tuple[Variable, Weights, Variable]:
+    """Return the common weight, the weights without it, and the sum of the logarithms of both."""
+    w = noise.sigma**-2
+    n_strata = int(noise.sigma.type.shape[0])
+    counts = np.bincount(noise.strata, minlength=n_strata)
+    log_weights = (as_float(counts) * pt.log(w)).sum() - 2 * float(np.log(noise.numbers).sum())
+    numbers = None if (noise.numbers == 1).all() else noise.numbers**-2.0
+    if n_strata == 1:
+        return w[0], Weights(numbers), log_weights
+    return as_float(1.0), Weights(numbers, noise.strata, w), log_weights
 
 
-def _cut(model: MixedModel, flat: Variable) -> list[Variable]:
-    """Cut ``(q,)`` into ``(M, S)`` per factor."""
-    parts, start = [], 0
-    for factor in model.factors:
-        part = flat[start : start + factor.size]
-        parts.append(pt.reshape(part, (factor.n_levels, factor.n_effects)))
-        start += factor.size
-    return parts
+def _by_level(
+    model: MixedModel, Z: sparse.csr_array, columns: sparse.csr_array, weights: Weights
+) -> list[Variable]:
+    """Return ``ZᵀW columns``, per factor ``(M S, k)``."""
+    if weights.values is None:
+        sums = (Z.T @ _times(weights.numbers, columns)).toarray()
+        ends = np.cumsum([factor.size for factor in model.factors])
+        return [as_float(part) for part in np.split(sums, ends[:-1])]
+    parts = [
+        level_sums(model, columns[:, j : j + AT_ONCE].toarray(), weights)
+        for j in range(0, columns.shape[1], AT_ONCE)
+    ]
+    return [pt.concatenate(same, axis=1) for same in zip(*parts, strict=True)]
+
+
+def _gram(columns: sparse.csr_array, weights: Weights) -> Variable:
+    """Return ``columnsᵀ W columns``."""
+    if weights.values is None:
+        return as_float((columns.T @ _times(weights.numbers, columns)).toarray())
+    everything = np.zeros(columns.shape[0], dtype=int)
+    products = (columns[:, [j]].multiply(columns).toarray() for j in range(columns.shape[1]))
+    return pt.concatenate([weights.sums(rows, everything, 1) for rows in products])
+
+
+def _times(numbers: np.ndarray | None, columns: sparse.csr_array) -> sparse.csr_array:
+    return columns if numbers is None else columns.multiply(numbers[:, None]).tocsr()
+
+
+def _symbols(A: Blocks) -> Blocks:
+    return Blocks(tuple(map(as_float, A.own)), tuple(map(as_float, A.right)), as_float(A.dense))
+
+
+def _shaped(model: MixedModel, sums: Sequence[Array]) -> list[Variable]:
+    """Return sums over the rows of each level as ``(M, S)``, per factor."""
+    return [
+        pt.reshape(as_float(own), (factor.n_levels, factor.n_effects))
+        for factor, own in zip(model.factors, sums, strict=True)
+    ]
 
 
 # --- Sums row by row ------------------------------------------------------------------------------
@@ -231,13 +248,17 @@ def _difference(left: Array, right: Array) -> Array:
     return as_float(left) - as_float(right)
 
 
-def _row_weights(model: MixedModel) -> Variable:
+def _weights(model: MixedModel) -> tuple[Variable, Weights, Variable]:
+    """Return what :func:`_by_stratum` does; each row may be a stratum of its own."""
+    if model.noise is not None:
+        return _by_stratum(model.noise)
     weights = []
     for response in model.responses:
-        sigma = pt.cast(response.sigma, config.floatX)
-        full = pt.broadcast_to(sigma**-2, response.shape)
+        full = pt.broadcast_to(pt.cast(response.sigma, config.floatX) ** -2, response.shape)
         weights.append(pt.reshape(full, (response.size,)))
-    return weights[0] if len(weights) == 1 else pt.concatenate(weights)
+    w = weights[0] if len(weights) == 1 else pt.concatenate(weights)
+    w = pt.specify_shape(w, (model.n_rows,))
+    return as_float(1.0), Weights(None, np.arange(model.n_rows), w), pt.log(w).sum()
 
 
 def _start(model: MixedModel, outcomes: Array, r: Array) -> np.ndarray:
@@ -256,23 +277,16 @@ def _row_by_row(model: MixedModel, outcomes: Array) -> DataTerms:
     r = _difference(outcomes, _offsets(model))
     v0 = _start(model, outcomes, r)
     r0 = _difference(r, design_matrix(model) @ v0) if v0.any() else r
-    noise = model.noise
-    if noise is not None and noise.sigma.type.shape[0] == 1 and (noise.numbers == 1).all():
-        w, row_weights = noise.sigma[0] ** -2, None
-        log_weights = model.n_rows * pt.log(w)
-        weighted, weighted0 = r, r0
-    else:
-        w, row_weights = as_float(1.0), _row_weights(model)
-        log_weights = pt.log(row_weights).sum()
-        weighted, weighted0 = row_weights * as_float(r), row_weights * as_float(r0)
-    own, right, dense = crossproducts(model, row_weights)
+    w, weights, log_weights = _weights(model)
+    everything = np.zeros(model.n_rows, dtype=int)
+    c, full = (_shaped(model, level_sums(model, rows[:, None], weights)) for rows in (r0, r))
     return DataTerms(
         w=w,
-        A=Blocks(tuple(map(as_float, own)), tuple(map(as_float, right)), as_float(dense)),
-        c=[as_float(sums) for sums in level_sums(model, weighted0)],
-        s=as_float((weighted0 * r0).sum()),
+        A=_symbols(crossproducts(model, weights)),
+        c=c,
+        s=as_float(weights.sums(r0[:, None] ** 2, everything, 1))[0, 0],
         v0=_by_factor(model, v0),
-        full=[as_float(sums) for sums in level_sums(model, weighted)],
+        full=full,
         log_weights=log_weights,
-        constant_design=row_weights is None and _design_is_known(model),
+        constant_design=weights.values is None and _design_is_known(model),
     )

@@ -10,10 +10,11 @@ from pymc.distributions.dist_math import check_parameters
 from pytensor import config
 from pytensor.graph.basic import Constant, Variable
 
-from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
+from pymc_marginal_lmm.algebra.data import DataTerms, data_terms
 from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.reduction import sweep_chain
 from pymc_marginal_lmm.algebra.scales import factor_layout, trailing_precision, trailing_scale
+from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import LogEvidence
 from pymc_marginal_lmm.structure import MixedModel
 

@@ -19,13 +19,14 @@ from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.chain import Cliques, Elimination, apply_blocks, eliminate
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
-from pymc_marginal_lmm.algebra.data import DataTerms, as_float, data_terms
+from pymc_marginal_lmm.algebra.data import DataTerms, data_terms
 from pymc_marginal_lmm.algebra.scales import (
     prior_precision,
     scale_blocks,
     trailing_columns,
     trailing_precision,
 )
+from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops.blocks import UNROLLED
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import MixedModel

@@ -15,9 +15,10 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.chain import Cliques
-from pymc_marginal_lmm.algebra.data import DataTerms, as_float
+from pymc_marginal_lmm.algebra.data import DataTerms
 from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.scales import factor_layout, packed_scale, prior_precision
+from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import SweepFactor, level_sums
 from pymc_marginal_lmm.structure import MixedModel
 

@@ -31,7 +31,6 @@ from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["read_noise", "read_regression"]
 
-MAX_STRATA = 8
 FEW = 16
 """So many parameters always pay; more of them if they are few against the rows."""
 
@@ -76,7 +75,8 @@ def read_noise(
     numbers = np.concatenate([part.numbers.ravel() for part in parts])
     places = np.concatenate([part.places.ravel() for part in parts])
     distinct, strata = np.unique(places, return_inverse=True)
-    if len(distinct) > MAX_STRATA or not (np.isfinite(numbers) & (numbers > 0)).all():
+    many = len(distinct) > FEW and 2 * len(distinct) > numbers.size
+    if many or not (np.isfinite(numbers) & (numbers > 0)).all():
         return None
     return Noise(numbers, strata.reshape(-1), parameters.values(distinct))
 

@@ -56,7 +56,12 @@ SIGMAS: dict[str, tuple[Callable[[], Variable], int | None]] = {
     "strata of a function": (lambda: pt.exp(student("l", 4))[h] * weight, 4),
     "two": (lambda: pt.where(x > 0, pm.HalfNormal("sigma"), pm.HalfNormal("other")), 2),
     "by row": (lambda: pt.exp(student("a") * x), None),
-    "many strata": (lambda: pm.HalfNormal("sigma", shape=12)[np.arange(60) % 12], None),
+    "many strata": (lambda: pm.HalfNormal("sigma", shape=20)[np.arange(60) % 20], 20),
+    "cells": (
+        lambda: pt.exp(student("a") + student("v", 4)[h] + weight * student("b")),
+        len(set(zip(h, weight, strict=True))),
+    ),
+    "a stratum a row": (lambda: pm.HalfNormal("sigma", shape=60)[np.arange(60)], None),
     "live weights": (lambda: pm.HalfNormal("sigma") * pm.Data("z", weight), None),
 }
 
@@ -128,6 +133,7 @@ def is_free(canonical: CanonicalModel) -> bool:
         "eight_schools",
         "multi_membership",
         "sigma_by_stratum",
+        "sigma_by_cell",
         "weights",
         "two_likelihoods",
         "two_likelihoods_of_two_families",

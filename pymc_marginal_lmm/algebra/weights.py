@@ -1,0 +1,108 @@
+"""Weighted sums of rows by level, ``Σ_i w_i x_i`` over the rows ``i`` of each level.
+
+Weights are numbers, or numbers times few parameters: one for each *stratum* of the rows. Sums of
+what is known are then taken over rows once, for each stratum that a level meets, and what is left
+for the gradient is to weigh and add those. A residual standard deviation that differs by subject
+and condition has as many strata as there are cells, however many rows; one that differs from row
+to row, as many as rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor import config
+from pytensor.graph.basic import Variable
+
+from pymc_marginal_lmm.ops import level_sums
+from pymc_marginal_lmm.structure import Array
+
+__all__ = ["Weights", "as_float", "is_numeric"]
+
+FEW_STRATA = 8
+"""So many tables, one per stratum, are rather added up whole than entry by entry."""
+
+
+def is_numeric(*arrays: Array) -> bool:
+    """Whether all are numbers, not symbols."""
+    return all(isinstance(a, np.ndarray | np.number | float | int) for a in arrays)
+
+
+def as_float(array: Array) -> Variable:
+    """Return numbers or a symbol as a PyTensor variable of dtype floatX."""
+    if is_numeric(array):
+        return pt.constant(np.asarray(array, dtype=config.floatX))
+    return pt.cast(array, config.floatX)
+
+
+def _sums(rows: Array, codes: np.ndarray, size: int) -> Array:
+    """Sum rows ``(n, k)`` by code: ``(size, k)``."""
+    if size == 1:
+        return rows.sum(axis=0)[None]
+    if is_numeric(rows):
+        columns = [np.bincount(codes, weights=c, minlength=size) for c in rows.T]
+        return np.stack(columns, axis=1) if columns else np.zeros((size, 0))
+    return level_sums(rows, codes, size)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """``w_i = numbers_i · values[strata_i]``; what is None is 1.
+
+    Parameters
+    ----------
+    numbers : array, (n,), optional
+    strata : array of int, (n,), optional
+    values : Variable, (K,), optional
+        One parameter per stratum.
+    """
+
+    numbers: np.ndarray | None = None
+    strata: np.ndarray | None = None
+    values: Variable | None = None
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Return the weights of some rows."""
+        numbers, strata = (None if a is None else a[rows] for a in (self.numbers, self.strata))
+        return type(self)(numbers, strata, self.values)
+
+    def repeat(self, times: int) -> Self:
+        """Return each row's weight so many times."""
+        rows = self.numbers if self.strata is None else self.strata
+        return self if times == 1 or rows is None else self.take(np.arange(len(rows)).repeat(times))
+
+    def times(self, rows: Array) -> Array:
+        """Return ``w_i x_i`` for rows ``(n, k)``."""
+        if self.numbers is not None:
+            rows = rows * self.numbers[:, None]
+        if self.values is not None:
+            rows = as_float(rows) * self._of(self.strata)[:, None]
+        return rows
+
+    def _of(self, strata: np.ndarray | None) -> Variable:
+        assert strata is not None and self.values is not None
+        each = np.array_equal(strata, np.arange(*self.values.type.shape))
+        return self.values if each else self.values[strata]
+
+    def sums(self, rows: Array, codes: np.ndarray, size: int) -> Array:
+        """Sum weighted rows ``(n, k)`` by code: ``(size, k)``."""
+        if self.values is None or not is_numeric(rows):
+            return _sums(self.times(rows), codes, size)
+        assert self.strata is not None
+        n_strata = int(self.values.type.shape[0])
+        known = Weights(self.numbers).times(rows)
+        if size == 1:
+            return (self.values @ as_float(_sums(known, self.strata, n_strata)))[None]
+        cells = codes.astype("int64") * n_strata + self.strata
+        distinct, which = np.unique(cells, return_inverse=True)
+        if n_strata <= FEW_STRATA and 2 * len(distinct) >= n_strata * size:
+            tables = _sums(known, cells, size * n_strata).reshape(size, n_strata, -1)
+            return sum(self.values[k] * as_float(tables[:, k]) for k in range(n_strata))
+        if len(distinct) == len(cells):
+            return _sums(self.times(rows), codes, size)
+        level, stratum = np.divmod(distinct, n_strata)
+        table = as_float(_sums(known, which.reshape(-1), len(distinct)))
+        return level_sums(table * self._of(stratum)[:, None], level, size)
