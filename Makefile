@@ -9,13 +9,16 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Two installs at once would get into each other's way.
 .NOTPARALLEL:
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench docs linkcheck notebooks lint format clean
 
 help:
 	@echo 'make demo    fit an example as it is written and marginalized, and compare'
 	@echo '             (another one: make demo ARGS=penicillin; all choices: make demo ARGS=--help)'
 	@echo 'make test    run the tests (some: make test ARGS="-k recover"; long ones too: ARGS=--runslow)'
 	@echo 'make bench   measure, and write docs/benchmarks.md (DATA=folder: the models of the paper too)'
+	@echo 'make docs    build the documentation: docs/_build/html/index.html'
+	@echo 'make linkcheck  check its links to other sites'
+	@echo 'make notebooks  run the notebooks and store what they show (some: ARGS="quickstart funnels")'
 	@echo 'make lint    check style (ruff) and types (mypy)'
 	@echo 'make format  format the code and apply safe fixes'
 	@echo 'make clean   remove caches and build products, but not $(VENV)'
@@ -33,6 +36,17 @@ test: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m tests.benchmarks $(if $(DATA),--data $(DATA)) $(ARGS)
 
+# A warning is an error: a link inside the site that leads nowhere, say.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going --quiet -b html docs docs/_build/html
+	@echo 'Built docs/_build/html/index.html'
+
+linkcheck: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --quiet -b linkcheck docs docs/_build/linkcheck
+
+notebooks: $(VENV)/.installed-dev
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.notebooks $(ARGS)
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
@@ -44,15 +58,20 @@ format: $(VENV)/.installed-dev
 
 clean:
 	rm -rf build dist .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf docs/_build docs/notebooks
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 # The stamps make an install happen again only when pyproject.toml or the environment is new.
 $(VENV)/.installed-dev: pyproject.toml $(BIN)/python
 	$(PIP) install --quiet --editable '.[dev]'
-	@touch $@ $(VENV)/.installed-demo
+	@touch $@ $(VENV)/.installed-demo $(VENV)/.installed-docs
 
 $(VENV)/.installed-demo: pyproject.toml $(BIN)/python
 	$(PIP) install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml $(BIN)/python
+	$(PIP) install --quiet --editable '.[docs]'
 	@touch $@
 
 $(BIN)/python:

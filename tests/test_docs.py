@@ -1,28 +1,35 @@
-"""The documentation's code blocks run, in their order, as one program."""
+"""The documentation: its code runs, its reference is complete, and the site builds.
+
+The code blocks of a page run in their order as one program, ``pycon`` blocks as doctests.
+"""
 
 from __future__ import annotations
 
+import doctest
 import logging
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import pymc_marginal_lmm
+
 ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("page", ["docs/predictions.md"])
-def test_code_blocks(page: str, capsys: pytest.CaptureFixture) -> None:
-    logging.getLogger("pymc").setLevel(logging.ERROR)
-    logging.getLogger("pymc.stats.convergence").setLevel(logging.ERROR)
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
-    )
-    assert blocks
-    found: dict = {}
-    for block in blocks:
-        exec(compile(block, page, "exec"), found)
+def _pages() -> list[str]:
+    written = [p for p in DOCS.rglob("*.md") if not {"_build", "notebooks"} & {*p.parts}]
+    return sorted(str(p.relative_to(ROOT)) for p in written if BLOCK.search(p.read_text()))
+
+
+def _check_predictions(found: dict[str, Any]) -> None:
     # What the page says: a new school is less certain, and its rows share its effect.
     draws = found["new"]["predictions"]["y"].values.reshape(-1, 4)
     posterior = found["idata"]["posterior"]
@@ -30,3 +37,74 @@ def test_code_blocks(page: str, capsys: pytest.CaptureFixture) -> None:
     correlations = np.corrcoef(draws.T)
     assert correlations[1, 2] > 0.8 > 0.4 > abs(correlations[1, 3])
     assert list(posterior["school"].values) == list("ABCDEFG")
+
+
+CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {"docs/predictions.md": _check_predictions}
+
+
+def run(page: str, text: str) -> dict[str, Any]:
+    """Run the blocks of a page."""
+    found: dict[str, Any] = {}
+    parser = doctest.DocTestParser()
+    runner = doctest.DebugRunner(optionflags=doctest.ELLIPSIS)
+    for language, block in BLOCK.findall(text):
+        if language == "python":
+            exec(compile(block, page, "exec"), found)
+        else:
+            test = parser.get_doctest(block, {}, page, page, 0)
+            test.globs = found
+            runner.run(test, clear_globs=False)
+    return found
+
+
+# PyMC's density of MatrixNormal.
+@pytest.mark.filterwarnings("ignore:pytensor.tensor.linalg.trace is deprecated:FutureWarning")
+@pytest.mark.parametrize("page", _pages())
+def test_code_blocks(page: str, capsys: pytest.CaptureFixture) -> None:
+    logging.getLogger("pymc").setLevel(logging.ERROR)
+    logging.getLogger("pymc.stats.convergence").setLevel(logging.ERROR)
+    found = run(page, (ROOT / page).read_text())
+    CHECKS.get(page, lambda _: None)(found)
+
+
+def test_failures_of_code_blocks_are_seen() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run("page", "```python\n1 / 0\n```\n")
+    with pytest.raises(doctest.DocTestFailure):
+        run("page", "```python\nx = 2\n```\n\n```pycon\n>>> x\n3\n```\n")
+
+
+def test_all_pages_with_code_are_run() -> None:
+    pages = _pages()
+    assert {*CHECKS} <= {*pages}
+    for name in ("index", "theory", "developer", "guide/what", "guide/explain", "guide/choosing"):
+        assert f"docs/{name}.md" in pages
+
+
+def test_reference_is_complete() -> None:
+    text = (DOCS / "api.md").read_text()
+    text, _ = text.split(".. currentmodule:: pymc_marginal_lmm.explain")
+    documented = re.findall(r"^\.\. auto(?:function|class|exception):: (\w+)$", text, re.MULTILINE)
+    assert sorted(documented) == sorted(pymc_marginal_lmm.__all__)
+    tables = re.findall(r"^   (\w+)$", text, re.MULTILINE)
+    assert sorted(tables) == sorted(pymc_marginal_lmm.__all__)
+
+
+def test_relative_links_of_readme_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def _build(source: Path, target: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "--quiet", "-b", "html"]
+    return subprocess.run([*command, source, target], capture_output=True, text=True, check=False)
+
+
+def test_site_builds(tmp_path: Path) -> None:
+    built = _build(DOCS, tmp_path / "html")
+    assert built.returncode == 0, built.stderr
+    reference = (tmp_path / "html" / "api.html").read_text()
+    assert all(f'id="pymc_marginal_lmm.{n}"' in reference for n in pymc_marginal_lmm.__all__)
+    # Outputs of notebooks are there, and nothing of them was executed.
+    assert "_images" in (tmp_path / "html" / "notebooks" / "quickstart.html").read_text()

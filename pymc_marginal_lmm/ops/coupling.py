@@ -4,15 +4,15 @@ The coupling ``X`` has ``M`` blocks of rows, one per level, and ``q`` columns. E
 in no other way than through the products below, so that whether all of it is stored is decided
 here alone:
 
-=======================  =========================================  ============================
-``times(x2)``            ``X x2``                                   ``(M, S)``
-``transposed_times(x1)`` ``Xᵀx1``                                   ``(q,)``
-``congruence(E)``        ``Σ_i X_iᵀ E_i X_i``: the Schur complement ``(q, q)``
-``sandwich(G)``          ``X_i G X_iᵀ``: back from there            ``(M, S, S)``
-``product(G)``           ``X G`` at the entries of ``X``            like the values
-``left(E)``              ``E_i X_i``                                like the values
-``outer(x1, x2)``        ``x1 x2ᵀ`` at the entries of ``X``         like the values
-=======================  =========================================  ============================
+========================  ==========================================  ===============
+``times(x2)``             ``X x2``                                    ``(M, S)``
+``transposed_times(x1)``  ``Xᵀx1``                                    ``(q,)``
+``congruence(E)``         ``Σ_i X_iᵀ E_i X_i``: the Schur complement  ``(q, q)``
+``sandwich(G)``           ``X_i G X_iᵀ``: back from there             ``(M, S, S)``
+``product(G)``            ``X G`` at the entries of ``X``             like the values
+``left(E)``               ``E_i X_i``                                 like the values
+``outer(x1, x2)``         ``x1 x2ᵀ`` at the entries of ``X``          like the values
+========================  ==========================================  ===============
 
 ``E (M, S, S)`` and ``G (q, q)`` are symmetric. A dense coupling is ``(M, S, q)``. A sparse one has
 values ``(S, N)`` at the entries of a :class:`~pymc_marginal_lmm.pattern.Pattern`: all effects of a
