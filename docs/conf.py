@@ -46,6 +46,7 @@ add_module_names = False
 
 html_theme = "pydata_sphinx_theme"
 html_title = "pymc-marginal-lmm"
+html_context = {"default_mode": "auto"}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -54,11 +55,11 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "show_nav_level": 2,
-    "footer_start": ["copyright"],
+    "footer_start": [],
     "footer_end": [],
 }
-html_sidebars = {"index": []}
-copyright = "Apache-2.0 licence"
+# Pages without others below them.
+html_sidebars = {name: [] for name in ("index", "api", "benchmarks", "theory")}
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
