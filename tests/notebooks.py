@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -36,10 +37,16 @@ def reduced(notebook: nbformat.NotebookNode, size: int) -> nbformat.NotebookNode
     return notebook
 
 
-def execute(notebook: nbformat.NotebookNode, timeout: int = 1800) -> nbformat.NotebookNode:
-    """Run all cells in a fresh process; what they write to stderr is not kept."""
+def execute(
+    notebook: nbformat.NotebookNode, timeout: int = 1800, **variables: str
+) -> nbformat.NotebookNode:
+    """Run all cells in a fresh process, with some environment variables.
+
+    What they write to stderr is not kept.
+    """
     resources = {"metadata": {"path": str(FOLDER)}}
-    nbclient.NotebookClient(notebook, timeout=timeout, resources=resources).execute()
+    client = nbclient.NotebookClient(notebook, timeout=timeout, resources=resources)
+    client.execute(env={**os.environ, **variables})
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when each cell ran
         if cell.cell_type == "code":

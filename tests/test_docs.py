@@ -8,6 +8,7 @@ from __future__ import annotations
 import doctest
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -108,3 +109,34 @@ def test_site_builds(tmp_path: Path) -> None:
     assert all(f'id="pymc_marginal_lmm.{n}"' in reference for n in pymc_marginal_lmm.__all__)
     # Outputs of notebooks are there, and nothing of them was executed.
     assert "_images" in (tmp_path / "html" / "notebooks" / "quickstart.html").read_text()
+
+
+def _small_site(folder: Path, text: str) -> Path:
+    source = folder / "docs"
+    shutil.copytree(DOCS / "_static", source / "_static")
+    for name in ("conf.py", "paper.md"):
+        shutil.copy(DOCS / name, source)
+    (source / "index.md").write_text(f"# A page\n\n{text}\n\n```{{toctree}}\npaper\n```\n")
+    return source
+
+
+def test_broken_links_are_errors(tmp_path: Path) -> None:
+    text = "[a](nowhere.md), [b](index.md#nothing), {py:func}`pymc_marginal_lmm.no_function`"
+    built = _build(_small_site(tmp_path, text), tmp_path / "html")
+    assert built.returncode != 0
+    for complaint in ("nowhere.md", "nothing", "no_function"):
+        assert complaint in built.stderr
+
+
+def test_tables_of_the_paper_are_listed_when_they_are_there(tmp_path: Path) -> None:
+    source = _small_site(
+        tmp_path, "{py:func}`pymc.sample` belongs to others, [this](paper.md) not."
+    )
+    assert _build(source, tmp_path / "before").returncode == 0
+    (source / "paper").mkdir()
+    (source / "paper" / "slopes.md").write_text("# Measured slopes\n")
+    built = _build(source, tmp_path / "after")
+    assert built.returncode == 0, built.stderr
+    before, after = ((tmp_path / n / "paper.html").read_text() for n in ("before", "after"))
+    assert "run that command" in before and "run that command" not in after
+    assert "Measured slopes" not in before and "Measured slopes" in after
