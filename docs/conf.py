@@ -82,20 +82,17 @@ def _fetch_notebooks() -> None:
 _fetch_notebooks()
 
 
-PAPER = """```{toctree}
-:glob:
-:maxdepth: 2
-
-paper/*
-```"""
 NO_PAPER = "There are none in this copy of the site yet: run that command, then `make docs`."
 
 
 def _put_paper(app: Sphinx, name: str, content: list[str]) -> None:
     """List the tables of the paper, which a command of its own writes, if they are there."""
     if name == "paper":
-        there = any((HERE / "paper").glob("*.md"))
-        content[0] = content[0].replace("<!-- tables -->", PAPER if there else NO_PAPER)
+        pages = sorted(path.stem for path in (HERE / "paper").glob("*.md"))
+        pages.sort(key=lambda page: (not page.startswith("table"), not page.startswith("figure")))
+        entries = "\n".join(f"paper/{page}" for page in pages)
+        listing = f"```{{toctree}}\n:maxdepth: 2\n\n{entries}\n```"
+        content[0] = content[0].replace("<!-- tables -->", listing if pages else NO_PAPER)
 
 
 def setup(app: Sphinx) -> None:
