@@ -119,7 +119,7 @@ def main() -> None:
     logging.getLogger("pymc").setLevel(logging.ERROR)
 
     case = find(args.case, args.data)
-    plain = case.build(case.rest)
+    plain = case.build()
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     model = variant(case, args.variant, plain)

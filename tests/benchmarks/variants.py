@@ -12,7 +12,7 @@ from typing import Any
 
 import pymc as pm
 
-from pymc_marginal_lmm import marginalize
+from pymc_marginal_lmm import marginalize, noncenter
 from tests.benchmarks.cases import Case
 from tests.benchmarks.classic import classic_cases
 from tests.benchmarks.paper import paper_cases
@@ -35,15 +35,18 @@ def find(name: str, folder: Path | None) -> Case:
 
 def variant(case: Case, name: str, plain: pm.Model | None = None) -> pm.Model:
     """Return one of :data:`VARIANTS` of a model."""
+    if name == "dense":
+        assert case.dense is not None
+        return case.dense()
+    plain = plain or case.build()
     match name:
-        case "centred" | "noncentred":
-            return case.build(name)
-        case "dense":
-            assert case.dense is not None
-            return case.dense()
+        case "centred":
+            return plain
+        case "noncentred":
+            return noncenter(plain, case.effects)
         case "one":
-            return marginalize(plain or case.build("centred"), list(case.one), fold_scales=True)
-    return marginalize(plain or case.build(case.rest), fold_scales=True)
+            return marginalize(noncenter(plain, case.rest), case.one, fold_scales=True)
+    return marginalize(noncenter(plain, case.rest), fold_scales=True)
 
 
 def gradient_variants(case: Case) -> list[str]:
