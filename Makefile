@@ -9,13 +9,15 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Two installs at once would get into each other's way.
 .NOTPARALLEL:
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench paper lint format clean
 
 help:
 	@echo 'make demo    fit an example as it is written and marginalized, and compare'
 	@echo '             (another one: make demo ARGS=penicillin; all choices: make demo ARGS=--help)'
 	@echo 'make test    run the tests (some: make test ARGS="-k recover"; long ones too: ARGS=--runslow)'
 	@echo 'make bench   measure, and write docs/benchmarks.md (DATA=folder: the models of the paper too)'
+	@echo 'make paper   do the experiments of the paper, and write docs/paper (DATA=folder with its data;'
+	@echo '             some: make paper DATA=folder ARGS="figure4 --models dutch"; all: ARGS=--help)'
 	@echo 'make lint    check style (ruff) and types (mypy)'
 	@echo 'make format  format the code and apply safe fixes'
 	@echo 'make clean   remove caches and build products, but not $(VENV)'
@@ -32,6 +34,10 @@ test: $(VENV)/.installed-dev
 # The linear algebra of most models is too small for several threads.
 bench: $(VENV)/.installed-dev
 	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m tests.benchmarks $(if $(DATA),--data $(DATA)) $(ARGS)
+
+# What is finished is not run again. Without a folder: ARGS="table1 table2 figure3".
+paper: $(VENV)/.installed-demo
+	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pymc_marginal_lmm.paper run $(ARGS) $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

@@ -1,14 +1,8 @@
-"""The forms of a model that are compared, and where a measurement runs."""
+"""The forms of a model that are compared."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
 import pymc as pm
 
@@ -17,7 +11,7 @@ from tests.benchmarks.cases import Case
 from tests.benchmarks.classic import classic_cases
 from tests.benchmarks.paper import paper_cases
 
-__all__ = ["VARIANTS", "all_cases", "find", "gradient_variants", "measured", "variant"]
+__all__ = ["VARIANTS", "all_cases", "find", "gradient_variants", "variant"]
 
 VARIANTS = ("centred", "noncentred", "dense", "one", "all")
 """As written; by hand with a dense covariance; one factor, and everything, integrated out."""
@@ -52,29 +46,3 @@ def variant(case: Case, name: str, plain: pm.Model | None = None) -> pm.Model:
 def gradient_variants(case: Case) -> list[str]:
     """Return the variants that a case has."""
     return [name for name in VARIANTS if name != "dense" or case.dense is not None]
-
-
-def measured(module: str, arguments: list[str], limit: float, *, cold: bool) -> dict[str, Any]:
-    """Run a measurement in its own process, and return what it prints.
-
-    ``cold``: nothing that was compiled for a model before is there, PyTensor's cache is empty.
-    Numba's cache of the package's own kernels is kept, as it is on the machine of a user.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        environment = dict(os.environ)
-        if cold:
-            flags = os.environ.get("PYTENSOR_FLAGS"), f"base_compiledir={folder}"
-            environment["PYTENSOR_FLAGS"] = ",".join(filter(None, flags))
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", module, *arguments],
-                capture_output=True,
-                text=True,
-                timeout=limit,
-                env=environment,
-            )
-        except subprocess.TimeoutExpired:
-            return {"failed": f"more than {limit:.0f} s"}
-    if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
-    return json.loads(done.stdout.strip().splitlines()[-1])
