@@ -59,8 +59,8 @@ EXPERIMENTS = {
     "table2": Experiment(
         "InstEval: time and effective sample size by strategy",
         {
-            "insteval": ("O", "M1", "M2", "M3", "all"),
-            "insteval_own": ("O", "all"),
+            "insteval": ("O", "M1", "M2", "M3", "all", "default"),
+            "insteval_own": ("O", "all", "default"),
         },
         (1,),
         Budget(2, 500, 500),

@@ -61,14 +61,14 @@ def insteval(results: Sequence[Result], path: Path) -> None:
     Parameters
     ----------
     results : sequence of dict
-        Sampled cells, one per bar.
+        Sampled cells, one per row.
     path : Path
         Where to; its ending is the format.
     """
     labels = [_strategy(result) for result in results]
     colours = [COLOURS.get(result["cell"]["strategy"], OTHER) for result in results]
     panels = {
-        "seconds of sampling and recovery": [r["sampling_s"] + r["recovery_s"] for r in results],
+        "seconds, with recovery": [r["sampling_s"] + r["recovery_s"] for r in results],
         "mean ESS per variable": [r["ess_mean"] for r in results],
         "mean ESS per second": [rates(r)["ess_per_second"] for r in results],
     }
@@ -76,11 +76,14 @@ def insteval(results: Sequence[Result], path: Path) -> None:
         figure = Figure(figsize=(8.5, 0.9 + 0.3 * len(results)), layout="constrained")
         places = figure.subplots(1, len(panels), sharey=True)
         for axes, (title, values) in zip(places, panels.items(), strict=True):
-            axes.barh(labels, values, color=colours, height=0.65)
+            axes.scatter(values, range(len(results)), c=colours, s=40)
             axes.set_title(title)
+            axes.grid(color=INK, alpha=0.25, lw=0.6)
             axes.tick_params(axis="y", length=0)
-        places[0].invert_yaxis()
+        places[0].set_yticks(range(len(results)), labels)
+        places[0].set_ylim(len(results) - 0.5, -0.5)
         places[0].set_xscale("log")
+        places[1].set_xlim(left=0)
         places[2].set_xscale("log")
         _save(figure, path)
 

@@ -117,6 +117,20 @@ def _drawn(shown: list[Result], path: Path, draw: Callable[[list[Result], Path],
     return f"![{path.stem}]({path.name})"
 
 
+def _by_sampler(
+    shown: list[Result], path: Path, draw: Callable[[list[Result], Path], None]
+) -> tuple[list[Path], list[str]]:
+    """Draw a figure for each sampler; return the files, and headings and places in a page."""
+    written, parts = [], []
+    for sampler in dict.fromkeys(result["cell"]["sampler"] for result in shown):
+        own = [result for result in shown if result["cell"]["sampler"] == sampler]
+        figure = path.with_stem(f"{path.stem}-{sampler}")
+        if image := _drawn(own, figure, draw):
+            parts += [f"## {sampler}", image]
+            written.append(figure)
+    return written, parts
+
+
 def _table2(found: list[Result], out: Path) -> list[Path]:
     shown = tables.largest(tables.fits(found, ["insteval", "insteval_own"]))
     if not shown:
@@ -146,11 +160,9 @@ def _figure3(found: list[Result], out: Path) -> list[Path]:
     )
     first = min(result["cell"]["seed"] for result in shown)
     drawn = [result for result in shown if result["cell"]["seed"] == first]
-    figure = out / "figure3.png"
-    image = _drawn(drawn, figure, figures.funnels)
-    parts = (text, _budget(shown), STRATEGIES, image, tables.by_strategy(shown))
-    title = "Figure 3: grouseticks"
-    return [_page(out / "figure3.md", title, shown, *parts), *[figure] * bool(image)]
+    written, images = _by_sampler(drawn, out / "figure3.png", figures.funnels)
+    parts = (text, _budget(shown), STRATEGIES, *images, "## All runs", tables.by_strategy(shown))
+    return [_page(out / "figure3.md", "Figure 3: grouseticks", shown, *parts), *written]
 
 
 def _figure4(found: list[Result], out: Path) -> list[Path]:
@@ -165,13 +177,7 @@ def _figure4(found: list[Result], out: Path) -> list[Path]:
         "to tune; their seconds leave compilation and recovery out. ESS per second counts "
         "recovery."
     )
-    written, images = [], []
-    for sampler in dict.fromkeys(result["cell"]["sampler"] for result in shown):
-        own = [result for result in shown if result["cell"]["sampler"] == sampler]
-        figure = out / f"figure4-{sampler}.svg"
-        if image := _drawn(own, figure, figures.speeds):
-            images += [f"## {sampler}", image]
-            written.append(figure)
+    written, images = _by_sampler(shown, out / "figure4.svg", figures.speeds)
     parts = (text, _budget(shown), STRATEGIES, *images, "## Means ± sds over seeds")
     title = "Figure 4: speed and effective sample size"
     page = _page(out / "figure4.md", title, shown, *parts, tables.speeds(shown))
