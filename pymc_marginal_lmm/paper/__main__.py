@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pymc_marginal_lmm.examples import MissingData
+from pymc_marginal_lmm.examples import SOURCES, MissingData
 from pymc_marginal_lmm.paper.cells import Cell, Cost, finished
 from pymc_marginal_lmm.paper.experiments import EXPERIMENTS, cells
 from pymc_marginal_lmm.paper.strategies import CLASSES
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        if options.command != "report":
+        if options.command == "sources":
+            console.print(origins(), markup=False, soft_wrap=True)
+        elif options.command != "report":
             start(options, console)
         if options.command in ("run", "report"):
             write_report(options, console)
@@ -71,6 +73,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--limit", type=float, default=3600, metavar="SECONDS", help="of a cell; default: 3600"
     )
     run.add_argument("--retry", action="store_true", help="run again what failed")
+    commands.add_parser("sources", help="say where the data come from, and their licences")
     report = commands.add_parser("report", help="make tables and figures of what is finished")
     for command in (run, report):
         command.add_argument("--out", type=Path, default=Path("docs/paper"), metavar="FOLDER")
@@ -123,6 +126,15 @@ def listing(chosen: Sequence[Cell | Cost], results: Path) -> Table:
     for cell in chosen:
         table.add_row(cell.name, "yes" if finished(cell, results) else "")
     return table
+
+
+def origins() -> str:
+    """Say of each data set where it comes from."""
+    return "\n".join(
+        f"{name}: {source.file}\n  from     {source.origin}\n  to get   {source.get}\n"
+        f"  licence  {source.licence}"
+        for name, source in SOURCES.items()
+    )
 
 
 def write_report(options: argparse.Namespace, console: Console) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pymc_marginal_lmm.examples import SOURCES
 from pymc_marginal_lmm.paper.__main__ import main
 from pymc_marginal_lmm.paper.cells import Cell, finished, read_all, write
 from pymc_marginal_lmm.paper.experiments import EXPERIMENTS, cells
@@ -108,6 +109,13 @@ def test_list_shows_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixtu
     printed = capsys.readouterr().out
     assert "2 cells, 1 finished" in printed
     assert [line for line in printed.splitlines() if "yes" in line and "dutch-M1-" in line]
+
+
+def test_sources_are_said(capsys: pytest.CaptureFixture) -> None:
+    assert main(["sources"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in SOURCES)
+    assert "licence" in printed and "not known" in " ".join(printed.split())
 
 
 def test_unknown_experiments(capsys: pytest.CaptureFixture) -> None:
