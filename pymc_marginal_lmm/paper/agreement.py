@@ -64,6 +64,9 @@ class Comparison:
         The z-scores of largest size: of posterior means and standard deviations.
     worst_mean, worst_sd : str
         Where.
+    rms : float
+        The root of the mean square of all z-scores: about 1 where variants agree and errors are
+        right.
     beyond : int
         How many of both kinds are beyond :data:`BOUND`.
     """
@@ -75,6 +78,7 @@ class Comparison:
     sd: float
     worst_mean: str
     worst_sd: str
+    rms: float
     beyond: int
 
     @property
@@ -159,6 +163,7 @@ def compare(first: Variant, second: Variant) -> Comparison:
         sd=float(scores["sd"][worst["sd"]]),
         worst_mean=_place(worst["mean"]),
         worst_sd=_place(worst["sd"]),
+        rms=float(np.sqrt(np.mean([np.mean(z**2) for z in scores.values()]))),
         beyond=int(sum((z.abs() > BOUND).sum() for z in scores.values())),
     )
 

@@ -196,7 +196,8 @@ def _agreement(found: list[Result], out: Path) -> list[Path]:
         "variant against variant: differences in units of their Monte Carlo error (MCSE), seeds "
         f"taken together. A |z| beyond {BOUND:.0f} is a bug to find, unless it is one of the few "
         "that chance makes of so many; errors are estimates, and z-scores have longer tails than "
-        "Normal ones where few draws are effective."
+        "Normal ones where few draws are effective. The root mean square of all z-scores (rms) is "
+        "about 1 where variants agree."
     )
     verdict = (
         f"{len(compared)} pairs of variants compared: {len(flagged)} with a |z| beyond "

@@ -247,11 +247,12 @@ def agreement(compared: Iterable[Comparison]) -> str:
                 f"{c.mean:.2f} ({c.worst_mean})",
                 f"{c.sd:.2f} ({c.worst_sd})",
                 note,
+                f"{c.rms:.2f}",
                 f"{c.size:,}",
             ]
         )
     head = ["model", "first", "second", "largest z of a mean", "largest z of an sd", "bug?"]
-    return markdown([*head, "elements"], rows, text=6)
+    return markdown([*head, "rms z", "elements"], rows, text=6)
 
 
 def left_apart(variants: Iterable[Variant]) -> str:

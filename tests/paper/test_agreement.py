@@ -44,6 +44,8 @@ def test_scores_are_differences_over_their_error() -> None:
     difference = (first.moments["mean"] - second.moments["mean"]) / np.hypot(ERROR, ERROR)
     c = compare(first, second)
     assert_allclose(c.mean, difference[difference.abs().idxmax()])
+    others = (first.moments["sd"] - second.moments["sd"]) / np.hypot(ERROR, ERROR)
+    assert_allclose(c.rms, np.sqrt(np.mean([*difference**2, *others**2])))
     same = fitted("O")
     same["cell"]["strategy"] = "M2"
     assert compare(first, variants([same])[0]).mean == 0
