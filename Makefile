@@ -9,7 +9,8 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Two installs at once would get into each other's way.
 .NOTPARALLEL:
-.PHONY: help demo test bench docs linkcheck notebooks lint format clean
+.PHONY: help demo test bench paper docs linkcheck notebooks lint format clean
+
 
 help:
 	@echo 'make demo    fit an example as it is written and marginalized, and compare'
@@ -19,6 +20,9 @@ help:
 	@echo 'make docs    build the documentation: docs/_build/html/index.html'
 	@echo 'make linkcheck  check its links to other sites'
 	@echo 'make notebooks  run the notebooks and store what they show (some: ARGS="quickstart funnels")'
+
+	@echo 'make paper   do the experiments of the paper, and write docs/paper (DATA=folder with its data;'
+	@echo '             some: make paper DATA=folder ARGS="figure4 --models dutch"; all: ARGS=--help)'
 	@echo 'make lint    check style (ruff) and types (mypy)'
 	@echo 'make format  format the code and apply safe fixes'
 	@echo 'make clean   remove caches and build products, but not $(VENV)'
@@ -46,6 +50,10 @@ linkcheck: $(VENV)/.installed-docs
 
 notebooks: $(VENV)/.installed-dev
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.notebooks $(ARGS)
+
+# What is finished is not run again. Without a folder: ARGS="table1 table2 figure3".
+paper: $(VENV)/.installed-demo
+	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pymc_marginal_lmm.paper run $(ARGS) $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

@@ -17,8 +17,9 @@ from typing import Any
 
 from rich.progress import track
 
+from pymc_marginal_lmm.paper.process import measured
 from tests.benchmarks.report import markdown
-from tests.benchmarks.variants import all_cases, measured
+from tests.benchmarks.variants import all_cases
 
 PACKAGES = ("pymc", "pytensor", "jax", "jaxlib", "numba", "numpyro", "nutpie", "numpy")
 SAMPLERS = ("numpyro", "nutpie")

@@ -8,17 +8,15 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 
-from pymc_marginal_lmm import noncenter
 from pymc_marginal_lmm.demo.examples import EXAMPLES
-from tests.benchmarks.cases import Case, Form, correlated, effects
+from tests.benchmarks.cases import Case
 
 __all__ = ["classic_cases"]
 
 
-def _example(name: str, form: Form) -> pm.Model:
+def _example(name: str) -> pm.Model:
     example = EXAMPLES[name]
-    model = example.build(example.load())
-    return model if form == "centred" else noncenter(model, list(example.effects))
+    return example.build(example.load())
 
 
 def _groups(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,11 +25,11 @@ def _groups(n: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return index, 1 + 0.5 * rng.normal(size=size)[index] + rng.normal(size=n)
 
 
-def _one_factor(n: int, size: int, form: Form) -> pm.Model:
+def _one_factor(n: int, size: int) -> pm.Model:
     index, y = _groups(n, size)
     with pm.Model() as model:
         mu, tau = pm.Normal("mu", 0, 5), pm.HalfNormal("tau", 1)
-        u = effects("u", mu, tau, size, form)
+        u = pm.Normal("u", mu, tau, shape=size)
         pm.Normal("y", u[index], pm.HalfNormal("sigma", 1), observed=y)
     return model
 
@@ -48,14 +46,16 @@ def _one_factor_dense(n: int, size: int) -> pm.Model:
     return model
 
 
-def _slopes(n: int, size: int, form: Form) -> pm.Model:
+def _slopes(n: int, size: int) -> pm.Model:
     rng = np.random.default_rng(n)
     index, x = rng.integers(size, size=n), rng.normal(size=n)
     effect = rng.multivariate_normal(np.zeros(2), [[1, 0.3], [0.3, 0.5]], size=size)[index]
     y = effect[:, 0] + (0.5 + effect[:, 1]) * x + rng.normal(size=n)
     with pm.Model() as model:
         beta = pm.Normal("beta", 0, 5, shape=2)
-        u = correlated("u", 1, size, form, eta=2)
+        sd = pm.HalfNormal.dist(1, shape=2)
+        chol, _, _ = pm.LKJCholeskyCov("chol_u", n=2, eta=2, sd_dist=sd)
+        u = pm.MvNormal("u", np.zeros(2), chol=chol, shape=(size, 2))
         mu = beta[0] + u[index, 0] + (beta[1] + u[index, 1]) * x
         pm.Normal("y", mu, pm.HalfNormal("sigma", 1), observed=y)
     return model
@@ -67,13 +67,14 @@ def classic_cases() -> list[Case]:
         Case(
             f"one factor, {n:,} rows",
             partial(_one_factor, n, 50),
+            effects=("u",),
             one=("u",),
             dense=partial(_one_factor_dense, n, 50) if n <= 1000 else None,
             sampled=False,
         )
         for n in (200, 1000, 10_000)
     ]
-    slopes = Case("slopes, 5,000 rows", partial(_slopes, 5000, 100), one=("u",))
+    slopes = Case("slopes, 5,000 rows", partial(_slopes, 5000, 100), effects=("u",), one=("u",))
     one = {
         "sleepstudy": ("effect",),
         "penicillin": ("plate_effect",),
@@ -81,7 +82,13 @@ def classic_cases() -> list[Case]:
         "insteval": ("student_effect",),
     }
     examples = [
-        Case(name, partial(_example, name), one=effects, sampled=name != "insteval")
+        Case(
+            name,
+            partial(_example, name),
+            EXAMPLES[name].effects,
+            effects,
+            sampled=name != "insteval",
+        )
         for name, effects in one.items()
     ]
     return [*one_factor, slopes, *examples]

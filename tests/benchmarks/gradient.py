@@ -79,7 +79,7 @@ def main() -> None:
     case = find(args.case, args.data)
     calls, transform = {}, {}
     for name in gradient_variants(case):
-        plain = case.build("centred")
+        plain = case.build()
         clock = time.perf_counter()
         model = variant(case, name, plain)
         transform[name] = time.perf_counter() - clock

@@ -13,80 +13,18 @@ import logging
 import resource
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import arviz_stats
 import numpy as np
-import pymc as pm
-from xarray import Dataset, DataTree
+from xarray import DataTree
 
 from pymc_marginal_lmm import recover
+from pymc_marginal_lmm.paper.fit import parameters_and_effects
+from pymc_marginal_lmm.paper.sampling import SAMPLERS
 from tests.benchmarks.variants import VARIANTS, find, variant
 
 CHAINS, TUNE, DRAWS = 4, 500, 1000
-
-
-def with_nutpie(model: pm.Model, seed: int) -> tuple[DataTree, float]:
-    """Return draws, and the seconds that sampling took without compilation."""
-    import nutpie
-
-    compiled = nutpie.compile_pymc_model(model)
-    clock = time.perf_counter()
-    idata = nutpie.sample(
-        compiled, draws=DRAWS, tune=TUNE, chains=CHAINS, seed=seed, progress_bar=False
-    )
-    return idata, time.perf_counter() - clock
-
-
-def with_numpyro(model: pm.Model, seed: int) -> tuple[DataTree, float]:
-    """Return draws, and the seconds that sampling took without compilation."""
-    import jax
-    import numpyro
-
-    compilations: list[tuple[float, float]] = []
-
-    def compiled(event: str, seconds: float, **_: object) -> None:
-        if "/compile/" in event:
-            now = time.perf_counter()
-            compilations.append((now - seconds, now))
-
-    jax.monitoring.register_event_duration_secs_listener(compiled)
-    spent: list[float] = []
-    run: Callable = numpyro.infer.MCMC.run
-
-    def timed(mcmc: numpyro.infer.MCMC, *args, **kwargs) -> None:
-        start = time.perf_counter()
-        run(mcmc, *args, **kwargs)
-        jax.block_until_ready(mcmc.get_samples())
-        spent.append(time.perf_counter() - start - length_of_union(compilations, start))
-
-    numpyro.infer.MCMC.run = timed
-    idata = pm.sample(
-        DRAWS,
-        tune=TUNE,
-        chains=CHAINS,
-        model=model,
-        nuts_sampler="numpyro",
-        random_seed=seed,
-        progressbar=False,
-        compute_convergence_checks=False,
-    )
-    return idata, sum(spent)
-
-
-def length_of_union(intervals: list[tuple[float, float]], start: float) -> float:
-    """Return how long at least one of the intervals lasted, from ``start`` on: they are nested."""
-    total, last = 0.0, start
-    for begin, end in sorted(intervals):
-        total += max(0.0, end - max(begin, last))
-        last = max(last, end)
-    return total
-
-
-def parameters_and_effects(posterior: Dataset) -> Dataset:
-    """Leave out the offsets of non-centred code, which are neither."""
-    return posterior[[name for name in posterior.data_vars if not str(name).endswith("_offset")]]
 
 
 def summary(idata: DataTree) -> dict:
@@ -112,19 +50,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case")
     parser.add_argument("variant", choices=VARIANTS)
-    parser.add_argument("sampler", choices=["numpyro", "nutpie"])
+    parser.add_argument("sampler", choices=SAMPLERS)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     logging.getLogger("pymc").setLevel(logging.ERROR)
 
     case = find(args.case, args.data)
-    plain = case.build(case.rest)
+    plain = case.build()
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     model = variant(case, args.variant, plain)
-    sampler = with_nutpie if args.sampler == "nutpie" else with_numpyro
-    idata, sampling = sampler(model, args.seed)
+    budget = {"chains": CHAINS, "tune": TUNE, "draws": DRAWS}
+    idata, sampling = SAMPLERS[args.sampler](model, seed=args.seed, **budget)
     sampled = time.perf_counter()
     preparation = 0.0
     if args.variant in ("one", "all"):

@@ -1,0 +1,79 @@
+"""NUTS, with the time that sampling takes apart from that of compilation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pymc as pm
+from xarray import DataTree
+
+__all__ = ["SAMPLERS", "length_of_union", "with_numpyro", "with_nutpie"]
+
+
+def with_nutpie(
+    model: pm.Model, *, chains: int, tune: int, draws: int, seed: int
+) -> tuple[DataTree, float]:
+    """Return draws, and the seconds that sampling took without compilation."""
+    import nutpie
+
+    compiled = nutpie.compile_pymc_model(model)
+    clock = time.perf_counter()
+    idata = nutpie.sample(
+        compiled, draws=draws, tune=tune, chains=chains, seed=seed, progress_bar=False
+    )
+    return idata, time.perf_counter() - clock
+
+
+def with_numpyro(
+    model: pm.Model, *, chains: int, tune: int, draws: int, seed: int
+) -> tuple[DataTree, float]:
+    """Return draws, and the seconds that sampling took without compilation."""
+    import jax
+    import numpyro
+
+    compilations: list[tuple[float, float]] = []
+
+    def compiled(event: str, duration_secs: float, **_: str | int) -> None:
+        if "/compile/" in event:
+            now = time.perf_counter()
+            compilations.append((now - duration_secs, now))
+
+    jax.monitoring.register_event_duration_secs_listener(compiled)
+    spent: list[float] = []
+    run: Callable = numpyro.infer.MCMC.run
+
+    def timed(mcmc: numpyro.infer.MCMC, *args: object, **kwargs: object) -> None:
+        start = time.perf_counter()
+        run(mcmc, *args, **kwargs)
+        jax.block_until_ready(mcmc.get_samples())
+        spent.append(time.perf_counter() - start - length_of_union(compilations, start))
+
+    numpyro.infer.MCMC.run = timed
+    try:
+        idata = pm.sample(
+            draws,
+            tune=tune,
+            chains=chains,
+            model=model,
+            nuts_sampler="numpyro",
+            random_seed=seed,
+            progressbar=False,
+            compute_convergence_checks=False,
+        )
+    finally:
+        numpyro.infer.MCMC.run = run
+    return idata, sum(spent)
+
+
+def length_of_union(intervals: list[tuple[float, float]], start: float) -> float:
+    """Return how long at least one of the intervals lasted, from ``start`` on: they are nested."""
+    total, last = 0.0, start
+    for begin, end in sorted(intervals):
+        total += max(0.0, end - max(begin, last))
+        last = max(last, end)
+    return total
+
+
+SAMPLERS = {"numpyro": with_numpyro, "nutpie": with_nutpie}
+"""By their names."""
