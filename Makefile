@@ -11,7 +11,6 @@ ARGS ?=
 .NOTPARALLEL:
 .PHONY: help demo test bench paper docs linkcheck notebooks lint format clean
 
-
 help:
 	@echo 'make demo    fit an example as it is written and marginalized, and compare'
 	@echo '             (another one: make demo ARGS=penicillin; all choices: make demo ARGS=--help)'
@@ -20,7 +19,6 @@ help:
 	@echo 'make docs    build the documentation: docs/_build/html/index.html'
 	@echo 'make linkcheck  check its links to other sites'
 	@echo 'make notebooks  run the notebooks and store what they show (some: ARGS="quickstart funnels")'
-
 	@echo 'make paper   do the experiments of the paper, and write docs/paper (DATA=folder with its data;'
 	@echo '             some: make paper DATA=folder ARGS="figure4 --models dutch"; all: ARGS=--help)'
 	@echo 'make lint    check style (ruff) and types (mypy)'

@@ -13,7 +13,7 @@ from pytensor.graph.basic import Constant, Variable
 from pymc_marginal_lmm.algebra.data import DataTerms, data_terms
 from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.reduction import sweep_chain
-from pymc_marginal_lmm.algebra.scales import factor_layout, trailing_precision, trailing_scale
+from pymc_marginal_lmm.algebra.scales import trailing_precision, trailing_scale
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import LogEvidence
 from pymc_marginal_lmm.structure import MixedModel
@@ -50,10 +50,10 @@ def _evidence(model: MixedModel, data: DataTerms) -> Variable:
     rest = sweep_chain(model, data)
     if not model.blocks.trailing:
         return -0.5 * (data.w * rest.s + rest.log_det)
-    layout = tuple(factor_layout(model, model.factors[i]) for i in model.blocks.trailing)
+    scale, layout = trailing_scale(model)
     evidence = LogEvidence(layout, rest.constant)(
         data.w,
-        trailing_scale(model),
+        scale,
         rest.s,
         rest.c,
         rest.A,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
@@ -52,7 +53,7 @@ def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
             near, far = right[i][:, :, :k], right[i][:, :, k:]
         else:
             shape = (factor.n_levels, factor.n_effects, 0)
-            near, far = pt.zeros(shape, dtype=config.floatX), right[i]
+            near, far = as_float(np.zeros(shape)), right[i]
         constant = data.constant_design and i == 0
         swept = SweepFactor(factor_layout(model, factor), cliques.pattern, constant)(
             data.w,

@@ -14,7 +14,7 @@ import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.ops.layout import FactorLayout, spans
 from pymc_marginal_lmm.structure import (
     GroupingFactor,
     Loadings,
@@ -99,11 +99,10 @@ def _prior_scale(model: MixedModel, factor: GroupingFactor, packed_width: int) -
             part = pt.broadcast_to(part, (n_blocks, width, width))
         part = pt.reshape(part, (n_levels, n_blocks * width, width))
         if missing := packed_width - width:
-            zeros = pt.zeros((*part.type.shape[:2], missing), dtype=config.floatX)
-            part = pt.concatenate([part, zeros], axis=2)
+            part = pt.concatenate([part, _zeros(*part.type.shape[:2], missing)], axis=2)
         parts.append(part)
     if factor.padding:
-        parts.append(pt.zeros((1, factor.padding, packed_width), dtype=config.floatX))
+        parts.append(_zeros(1, factor.padding, packed_width))
     if len(parts) == 1:
         return parts[0]
     if not all(part.type.shape[0] == 1 for part in parts):
@@ -150,21 +149,25 @@ def packed_scale(model: MixedModel, factor: GroupingFactor) -> Variable:
     return pt.matmul(K, _unpacked(prior, plain))
 
 
-def trailing_scale(model: MixedModel) -> Variable:
-    """``Λ2``, ``(q, W)``."""
+def trailing_scale(model: MixedModel) -> tuple[Variable, tuple[FactorLayout, ...]]:
+    """``Λ2`` packed, each block that levels share once, and how it is laid out."""
     factors = [model.factors[i] for i in model.blocks.trailing]
-    if not factors:
-        return pt.zeros((0, 1), dtype=config.floatX)
     width = max(_packed_width(model, factor) for factor in factors)
-    parts = []
+    parts, layout = [], []
     for factor in factors:
         packed = packed_scale(model, factor)
-        shape = (factor.n_levels, factor.n_effects)
-        full = pt.broadcast_to(packed, (*shape, packed.type.shape[2]))
-        if missing := width - packed.type.shape[2]:
-            full = pt.concatenate([full, pt.zeros((*shape, missing), config.floatX)], axis=2)
-        parts.append(pt.reshape(full, (factor.size, width)))
-    return parts[0] if len(parts) == 1 else pt.concatenate(parts, axis=0)
+        n_stored, _, own_width = packed.type.shape
+        shared = n_stored < factor.n_levels
+        if missing := width - own_width:
+            packed = pt.concatenate([packed, _zeros(n_stored, factor.n_effects, missing)], axis=2)
+        parts.append(pt.reshape(packed, (n_stored * factor.n_effects, width)))
+        layout.append(factor_layout(model, factor)._replace(shared=shared))
+    return parts[0] if len(parts) == 1 else pt.concatenate(parts, axis=0), tuple(layout)
+
+
+def _zeros(*shape: int) -> Variable:
+    # Not pt.zeros, which PyTensor does not fold into what is constant around it.
+    return pt.constant(np.zeros(shape, dtype=config.floatX))
 
 
 def trailing_columns(model: MixedModel) -> tuple[np.ndarray, Variable]:
@@ -175,20 +178,14 @@ def trailing_columns(model: MixedModel) -> tuple[np.ndarray, Variable]:
     sources : array of int, (W, q)
     entries : Variable, (W, q)
     """
-    packed = trailing_scale(model)
-    q, width = packed.type.shape
+    packed, layout = trailing_scale(model)
+    starts, widths, stored = spans(layout).T
+    q, width = len(starts), packed.type.shape[1]
     columns, k = np.arange(q), np.arange(width)[:, None]
-    starts, widths, first = [], [], 0
-    for factor in (factor_layout(model, model.factors[i]) for i in model.blocks.trailing):
-        levels = first + factor.n_effects * np.arange(factor.n_levels)
-        starts.append(np.add.outer(levels, factor.starts).reshape(-1))
-        widths.append(np.tile(factor.widths, factor.n_levels))
-        first += factor.size
-    start = np.concatenate(starts)
-    inside = k < np.concatenate(widths)
-    sources = np.where(inside, start + k, columns)
+    inside = k < widths
+    sources = np.where(inside, starts + k, columns)
     # Beyond a block: what its rows were filled up with, 0.
-    place = np.where(inside, columns - start, width - 1) + width * sources
+    place = np.where(inside, columns - starts, width - 1) + width * stored[sources]
     return sources, pt.reshape(packed, (-1,))[pt.constant(place)]
 
 

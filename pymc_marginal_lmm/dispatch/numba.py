@@ -101,24 +101,25 @@ def _sweep_pullback(  # type: ignore[no-untyped-def]
 
 
 def _log_evidence(  # type: ignore[no-untyped-def]
-    w, scale, s, c, A, v, p, span, value, u, U, q, W
+    w, scale, s, c, A, v, p, span, value, u, U, q, stored, W
 ):
     kernels.log_evidence(
-        carray(w, (1,)), carray(scale, (q, W)), carray(s, (1,)), carray(c, (q,)),
-        carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 2)),
+        carray(w, (1,)), carray(scale, (stored, W)), carray(s, (1,)), carray(c, (q,)),
+        carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 3)),
         carray(value, (1,)), carray(u, (q,)), carray(U, (q, q)),
     )  # fmt: skip
 
 
 def _log_evidence_pullback(  # type: ignore[no-untyped-def]
     w, scale, s, c, A, v, p, span, u, U, bar, w_bar, scale_bar, s_bar, c_bar, A_bar,
-    q, W, with_design,
+    q, stored, W, with_design,
 ):  # fmt: skip
     kernels.log_evidence_pullback(
-        carray(w, (1,)), carray(scale, (q, W)), carray(s, (1,)), carray(c, (q,)),
-        carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 2)),
+        carray(w, (1,)), carray(scale, (stored, W)), carray(s, (1,)), carray(c, (q,)),
+        carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 3)),
         carray(u, (q,)), carray(U, (q, q)), carray(bar, (1,)),
-        carray(w_bar, (1,)), carray(scale_bar, (q, W)), carray(s_bar, (1,)), carray(c_bar, (q,)),
+        carray(w_bar, (1,)), carray(scale_bar, (stored, W)), carray(s_bar, (1,)),
+        carray(c_bar, (q,)),
         carray(A_bar, (q, q)),
         with_design != 0,
     )  # fmt: skip
@@ -283,7 +284,7 @@ def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kw
 @register_funcify_and_cache_key(LogEvidence)
 def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    kernel = _external(_log_evidence, dtype, n_pointers=11, integers=(7,), n_sizes=2)
+    kernel = _external(_log_evidence, dtype, n_pointers=11, integers=(7,), n_sizes=3)
 
     @numba_njit
     def log_evidence(w, scale, s, c, A, v, p, span):  # type: ignore[no-untyped-def]
@@ -294,7 +295,7 @@ def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any
         u, U = np.empty_like(c), np.empty_like(A)
         kernel(
             w.ctypes, scale.ctypes, s.ctypes, c.ctypes, A.ctypes, v.ctypes, p.ctypes, span.ctypes,
-            value.ctypes, u.ctypes, U.ctypes, c.size, scale.shape[1],
+            value.ctypes, u.ctypes, U.ctypes, c.size, scale.shape[0], scale.shape[1],
         )  # fmt: skip
         return np.asarray(value[0]), u, U
 
@@ -305,7 +306,7 @@ def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any
 def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
     with_design = not op.constant_design
-    kernel = _external(_log_evidence_pullback, dtype, n_pointers=16, integers=(7,), n_sizes=3)
+    kernel = _external(_log_evidence_pullback, dtype, n_pointers=16, integers=(7,), n_sizes=4)
 
     @numba_njit
     def log_evidence_pullback(  # type: ignore[no-untyped-def]
@@ -322,7 +323,7 @@ def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kw
             w.ctypes, scale.ctypes, s.ctypes, c.ctypes, A.ctypes, v.ctypes, p.ctypes, span.ctypes,
             np.ascontiguousarray(u).ctypes, np.ascontiguousarray(U).ctypes, bar.ctypes,
             w_bar.ctypes, scale_bar.ctypes, s_bar.ctypes, c_bar.ctypes, A_bar.ctypes,
-            c.size, scale.shape[1], with_design,
+            c.size, scale.shape[0], scale.shape[1], with_design,
         )  # fmt: skip
         small = (np.asarray(w_bar[0]), scale_bar, np.asarray(s_bar[0]), c_bar)
         return (*small, A_bar) if with_design else small

@@ -14,6 +14,8 @@ are another variable. With a kink, samplers do worse on some data and hardly bet
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytensor.scalar as ps
@@ -24,7 +26,8 @@ from pymc.model.fgraph import ModelDeterministic, ModelFreeRV, ModelVar, model_f
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph, Output
 from pytensor.graph.traversal import ancestors
-from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.elemwise import DimShuffle, Elemwise
+from pytensor.tensor.math import Dot
 from pytensor.tensor.shape import SpecifyShape
 
 from pymc_marginal_lmm.analysis.priors import integrates_to_one
@@ -39,6 +42,7 @@ from pymc_marginal_lmm.model.folded import (
 )
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV, inline
 from pymc_marginal_lmm.model.restore import observed_responses
+from pymc_marginal_lmm.ops.blocks import UNROLLED
 
 __all__ = ["fold_scales", "unfold_scales"]
 
@@ -62,7 +66,9 @@ def fold_scales(fgraph: FunctionGraph) -> list[str]:
             continue
         if node.op.transform is None or not _only_scales(fgraph, variable):
             continue
-        _transform(fgraph, node, transform)
+        new = _transform(fgraph, node, transform)
+        if isinstance(transform, FoldedCholesky):
+            _write_out_products(fgraph, new, transform.n)
         folded.append(node.op.name)
     return folded
 
@@ -76,7 +82,7 @@ def unfold_scales(fgraph: FunctionGraph) -> None:
                 _transform(fgraph, node, _default_transform(rv.owner.op, rv))
 
 
-def _transform(fgraph: FunctionGraph, node: Apply, transform: Transform) -> None:
+def _transform(fgraph: FunctionGraph, node: Apply, transform: Transform) -> Variable:
     rv = node.inputs[0]
     if isinstance(rv.owner.op, _LKJCholeskyCovRV):
         if isinstance(transform, FoldedCholesky):
@@ -88,6 +94,29 @@ def _transform(fgraph: FunctionGraph, node: Apply, transform: Transform) -> None
     value.name = f"{node.op.name}_{transform.name}__"
     new = model_free_rv(rv, value, transform, node.op.name, *node.op.dims)
     fgraph.replace(node.outputs[0], new, import_missing=True)
+    return new
+
+
+def _write_out_products(fgraph: FunctionGraph, packed: Variable, n: int) -> None:
+    """Write ``L Lᵀ`` of a small factor, from which PyMC has correlations, as ``n`` outer products.
+
+    The general matrix product takes numba longer to compile than all else in a small model.
+    """
+    if n > UNROLLED:
+        return
+    for node in fgraph.toposort():
+        if not isinstance(node.op, Dot) or packed not in ancestors([node.inputs[0]]):
+            continue
+        left, right = node.inputs
+        if _is_transpose(right, left):
+            outer = (left[:, k, None] * left[None, :, k] for k in range(n))
+            fgraph.replace(node.outputs[0], reduce(add, outer), import_missing=True)
+
+
+def _is_transpose(variable: Variable, of: Variable) -> bool:
+    node = variable.owner
+    moved = node is not None and isinstance(node.op, DimShuffle) and node.op.is_matrix_transpose
+    return moved and node.inputs[0] is of
 
 
 def _as(op_type: type[_LKJCholeskyCovRV], rv: Variable) -> Variable:

@@ -14,7 +14,7 @@ What is here concerns effects of which any two can meet, in the symbols of
 With ``C = F⁻¹``, ``∂log|F|/∂A = w ΛCΛᵀ``, ``∂/∂Λ = 2w AΛC`` and ``∂/∂w = tr(I − P0C)/w``.
 
 ``Λ`` comes packed (:class:`~pymc_marginal_lmm.ops.layout.FactorLayout`), all factors one below the
-other.
+other, and a block that all levels of a factor share comes once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pymc_marginal_lmm.ops.blocks import (
     transposed,
 )
 from pymc_marginal_lmm.ops.elimination import solve_dense
-from pymc_marginal_lmm.ops.layout import FactorLayout, spans
+from pymc_marginal_lmm.ops.layout import FactorLayout, spans, summed_by_place
 
 __all__ = ["Evidence", "evidence", "evidence_pullback"]
 
@@ -42,8 +42,8 @@ __all__ = ["Evidence", "evidence", "evidence_pullback"]
 class Evidence(NamedTuple):
     """Arguments of the evidence.
 
-    ``w ()``; packed ``Λ``, ``scale (q, W)``; ``s ()``; ``c (q)``; ``A (q, q)``; ``v (q)``: ``v0``;
-    ``p (q)``: diagonal of ``P0``.
+    ``w ()``; packed ``Λ``, ``scale (q or fewer, W)``; ``s ()``; ``c (q)``; ``A (q, q)``;
+    ``v (q)``: ``v0``; ``p (q)``: diagonal of ``P0``.
     """
 
     w: Any
@@ -62,9 +62,11 @@ class _Scale:
     """
 
     def __init__(self, lib: ArrayLibrary, layout: Sequence[FactorLayout], scale: Any) -> None:
-        self.lib = lib
-        q, W = scale.shape
-        starts, widths = spans(layout).T
+        self.lib, self.layout = lib, layout
+        starts, widths, place = spans(layout).T
+        q, W = len(place), scale.shape[1]
+        if len(scale) < q:
+            scale = lib.take(scale, place)
         self.diagonal = bool((widths == 1).all())
         self.here = np.arange(W) < widths[:, None]
         self.columns = np.where(self.here, starts[:, None] + np.arange(W), 0)
@@ -100,7 +102,7 @@ class _Scale:
         else:
             sums = [(A * take(CL, column)).sum(axis=-1) for column in self.columns.T]
             bar = e[:, None] * take(u, self.columns) + self.lib.xp.stack(sums, axis=-1)
-        return self._packed(bar)
+        return summed_by_place(self.lib.xp, self.layout, self._packed(bar))
 
 
 def _residuals(args: Evidence, L: _Scale, u: Any) -> tuple[Any, Any, Any]:

@@ -7,19 +7,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["FactorLayout", "spans"]
+__all__ = ["FactorLayout", "spans", "summed_by_place"]
 
 
 class FactorLayout(NamedTuple):
     """Blocks of one factor's ``Λ``: row ``j`` has ``widths[j]`` entries from ``starts[j]`` on.
 
     Packed, ``Λ`` is ``(M or 1, S, W)``: a diagonal one is a column, and correlated effects cost
-    what they need.
+    what they need. ``shared``: all levels have the same block, of which there is one.
     """
 
     n_levels: int
     starts: tuple[int, ...]
     widths: tuple[int, ...]
+    shared: bool = False
 
     @property
     def n_effects(self) -> int:
@@ -67,10 +68,32 @@ class FactorLayout(NamedTuple):
 
 
 def spans(layout: Sequence[FactorLayout]) -> np.ndarray:
-    """Return ``(start, width)`` of each row of ``Λ``, factors one below the other: ``(q, 2)``."""
-    rows, first = [np.zeros((0, 2), dtype="int32")], 0
+    """Return ``(start, width, place)`` of each row of ``Λ``, ``(q, 3)``, factor below factor.
+
+    ``place`` is the packed row that it is, where a block that levels share is stored once.
+    """
+    rows, first, stored = [np.zeros((0, 3), dtype="int32")], 0, 0
     for factor in layout:
-        offset = np.arange(factor.n_levels, dtype="int32")[:, None, None] * factor.n_effects + first
-        rows.append((factor.span + offset * np.array([1, 0], dtype="int32")).reshape(-1, 2))
+        S = factor.n_effects
+        level = np.arange(factor.n_levels, dtype="int32")[:, None]
+        start = first + level * S + np.array(factor.starts, dtype="int32")
+        place = stored + level * (0 if factor.shared else S) + np.arange(S, dtype="int32")
+        width = np.broadcast_to(np.array(factor.widths, dtype="int32"), start.shape)
+        rows.append(np.stack([start, width, place], axis=-1).reshape(-1, 3))
         first += factor.size
+        stored += S if factor.shared else factor.size
     return np.concatenate(rows)
+
+
+def summed_by_place(xp: Any, layout: Sequence[FactorLayout], rows: Any) -> Any:
+    """Add up rows ``(q, W)`` of ``Λ`` that are stored as one."""
+    if not any(factor.shared for factor in layout):
+        return rows
+    parts, first = [], 0
+    for factor in layout:
+        part = rows[first : first + factor.size]
+        if factor.shared:
+            part = part.reshape(factor.n_levels, factor.n_effects, -1).sum(axis=0)
+        parts.append(part)
+        first += factor.size
+    return parts[0] if len(parts) == 1 else xp.concatenate(parts)

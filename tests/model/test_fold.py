@@ -15,6 +15,8 @@ from numpy.testing import assert_allclose
 from pymc.distributions.transforms import ordered
 from pymc.model.fgraph import clone_model
 from pymc.model.transform.conditioning import remove_value_transforms
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.math import Dot
 from scipy.stats import halfnorm, kstest
 from xarray import Dataset
 
@@ -428,3 +430,22 @@ def test_transforms_can_be_taken_away() -> None:
     point = {"chol": np.array([0.5, 0.3, 0.4]), "tau": np.array(0.4), "sigma": np.array(0.7)}
     one, two = (model.compile_logp(mode=FAST)(point) for model in (folded, plain))
     assert_allclose(one, two, rtol=1e-12)
+
+
+def test_correlations_need_no_matrix_product() -> None:
+    """Numba takes longer to compile one than all else in a small model."""
+    with pm.Model() as plain:
+        chol, _, _ = pm.LKJCholeskyCov("chol", n=3, eta=2, sd_dist=pm.HalfNormal.dist(1, shape=3))
+        u = pm.MvNormal("u", 0, chol=chol, shape=(8, 3))
+        pm.Normal("y", u[g, 0] + u[g, 1] * x + u[g, 2] * x**2, pm.HalfNormal("sigma"), observed=y)
+    marginal = mlmm.marginalize(plain)
+    packed, deterministics = marginal["chol"], [marginal["chol_corr"], marginal["chol_stds"]]
+    nodes = ancestors(deterministics)
+    assert not [v for v in nodes if v.owner and isinstance(v.owner.op, Dot)]
+    assert [v for v in ancestors([plain["chol_corr"]]) if v.owner and isinstance(v.owner.op, Dot)]
+    values = np.array([0.5, -0.3, 1.5, 0.2, 0.7, 0.4])
+    found = pytensor.function([packed], deterministics, mode=FAST)(values)
+    of_plain = [plain["chol_corr"], plain["chol_stds"]]
+    expected = pytensor.function([plain["chol"]], of_plain, mode=FAST)(values)
+    for one, other in zip(found, expected, strict=True):
+        assert_allclose(one, other, rtol=1e-14)

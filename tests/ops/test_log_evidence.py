@@ -73,13 +73,13 @@ def log_evidence(layout: Layout, inputs: Problem, *, constant_design: bool) -> t
     return value - 0.5 * log_det, u2
 
 
-def factor(n_levels: int, *widths: int) -> FactorLayout:
+def factor(n_levels: int, *widths: int, shared: bool = False) -> FactorLayout:
     """Lay out a factor by the widths of its correlated blocks: ``2, 1`` is ``[[x, x, 0], …]``."""
     starts, rows = [], []
     for width in widths:
         starts += [len(starts)] * width
         rows += [width] * width
-    return FactorLayout(n_levels, tuple(starts), tuple(rows))
+    return FactorLayout(n_levels, tuple(starts), tuple(rows), shared)
 
 
 def sparse(
@@ -91,6 +91,11 @@ def sparse(
     if density < 1:
         met[0], met[:, 1] = False, False
     return Layout(leading, trailing, Pattern.of(*np.nonzero(met), shape))
+
+
+def stored(trailing: FactorLayout) -> int:
+    """Return how many packed rows a factor has."""
+    return trailing.n_effects if trailing.shared else trailing.size
 
 
 class Rows(NamedTuple):
@@ -161,7 +166,7 @@ class Case:
             r=3 * rng.normal(size=n),
             v0=rng.normal(size=k),
             scale1=rng.normal(size=(1 if self.shared_scale or not M else M, S, W1)),
-            scale2=rng.normal(size=(q, W2)),
+            scale2=rng.normal(size=(sum(map(stored, self.layout.trailing)), W2)),
         )
 
     @property
@@ -203,14 +208,15 @@ class Case:
             (args.scale1[i % len(args.scale1), j], S * i, j) for i in range(M) for j in range(S)
         ]
         factors = [self.layout.leading] * len(rows)
-        first = 0
+        first, place = 0, 0
         for trailing in self.layout.trailing:
             for m in range(trailing.n_levels):
                 for j in range(trailing.n_effects):
-                    row = args.scale2[first + m * trailing.n_effects + j]
+                    row = args.scale2[place + j + (not trailing.shared) * m * trailing.n_effects]
                     rows.append((row, M * S + first + m * trailing.n_effects, j))
                     factors.append(trailing)
             first += trailing.size
+            place += stored(trailing)
         for (row, block, j), own in zip(rows, factors, strict=True):
             start, width = block + own.starts[j], own.widths[j]
             L[block + j, start : start + width] = row[:width]
@@ -278,6 +284,14 @@ CASES = [
     Case("correlated", Layout(factor(4, 2), (factor(3, 2, 1), factor(1, 1)))),
     Case("mixed", Layout(factor(3, 2, 1), (factor(2, 2),)), shared_scale=False),
     Case("mixed the other way", Layout(factor(3, 1, 2), (factor(1, 1), factor(2, 1, 3)))),
+    Case("shared", Layout(factor(4, 1), (factor(3, 1, shared=True), factor(1, 1, 1)))),
+    Case(
+        "shared and not",
+        Layout(
+            factor(3, 2), (factor(3, 2, 1, shared=True), factor(2, 1), factor(4, 2, shared=True))
+        ),
+    ),
+    Case("all shared", Layout(None, (factor(3, 2, shared=True),))),
     Case("no trailing", Layout(factor(4, 2), ())),
     Case("no leading", Layout(None, (factor(2, 2), factor(1, 1)))),
     Case("only diagonal, no leading", Layout(None, (factor(3, 1), factor(1, 1, 1)))),

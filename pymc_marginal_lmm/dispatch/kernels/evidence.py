@@ -93,9 +93,18 @@ def _residuals(scale, span, s, c, A, v, u, d, e):  # type: ignore[no-untyped-def
 
 
 @njit(error_model="numpy")
+def _all_rows(scale, span):  # type: ignore[no-untyped-def]
+    """Return the packed row of each row of ``Λ``."""
+    rows = np.empty((span.shape[0], scale.shape[1]), dtype=scale.dtype)
+    for j in range(span.shape[0]):
+        rows[j] = scale[span[j, 2]]
+    return rows
+
+
+@njit(error_model="numpy")
 def log_evidence(w, scale, s, c, A, v, p, span, value, u, U):  # type: ignore[no-untyped-def]
     """``evidence.evidence``."""
-    q, weight = c.shape[0], w[0]
+    q, weight, scale = c.shape[0], w[0], _all_rows(scale, span)
     _precision(weight, scale, span, p, A, U)
     half = dense.factorize(U)
     d, e = np.empty_like(c), np.empty_like(c)
@@ -117,18 +126,18 @@ def log_evidence_pullback(  # type: ignore[no-untyped-def]
 ):
     """``evidence.evidence_pullback``; ``with_design``: whether the gradient of ``A`` is wanted."""
     q, weight, outer = u.shape[0], w[0], -bar[0] * w[0]  # −½ · 2w
-    d, e = np.empty_like(c), np.empty_like(c)
+    d, e, scale = np.empty_like(c), np.empty_like(c), _all_rows(scale, span)
     squares = _residuals(scale, span, s[0], c, A, v, u, d, e)
     C = dense.inverse(U)
     trace = 1.0 * q
     for j in range(q):
         trace -= p[j] * C[j, j]
     _mix_columns(scale, span, False, C)
+    scale_bar[:] = 0.0
     for j in range(q):
-        scale_bar[j] = 0.0
         for k in range(span[j, 1]):
             a = span[j, 0] + k
-            scale_bar[j, k] = outer * (e[j] * u[a] + dense.dot(A[j], C[a]))
+            scale_bar[span[j, 2], k] += outer * (e[j] * u[a] + dense.dot(A[j], C[a]))
     w_bar[0] = -0.5 * bar[0] * (squares + trace / weight)
     s_bar[0] = -0.5 * bar[0] * weight
     for j in range(q):
