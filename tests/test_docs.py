@@ -6,6 +6,7 @@ The code blocks of a page run in their order as one program, ``pycon`` blocks as
 from __future__ import annotations
 
 import doctest
+import json
 import logging
 import re
 import shutil
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 import pymc_marginal_lmm
+from tests.benchmarks.overview import overview, put
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -26,7 +28,8 @@ BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def _pages() -> list[str]:
-    written = [p for p in DOCS.rglob("*.md") if not {"_build", "notebooks"} & {*p.parts}]
+    written = [ROOT / "README.md"]
+    written += [p for p in DOCS.rglob("*.md") if not {"_build", "notebooks"} & {*p.parts}]
     return sorted(str(p.relative_to(ROOT)) for p in written if BLOCK.search(p.read_text()))
 
 
@@ -60,6 +63,8 @@ def run(page: str, text: str) -> dict[str, Any]:
 
 # PyMC's density of MatrixNormal.
 @pytest.mark.filterwarnings("ignore:pytensor.tensor.linalg.trace is deprecated:FutureWarning")
+# Bambi's predict puts the posterior into the graph as constants.
+@pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 @pytest.mark.parametrize("page", _pages())
 def test_code_blocks(page: str, capsys: pytest.CaptureFixture) -> None:
     logging.getLogger("pymc").setLevel(logging.ERROR)
@@ -95,6 +100,12 @@ def test_relative_links_of_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_figures_of_readme_are_those_of_the_benchmarks() -> None:
+    readme = (ROOT / "README.md").read_text()
+    results = json.loads((DOCS / "benchmarks.json").read_text())
+    assert put(readme, overview(results)) == readme
 
 
 def _build(source: Path, target: Path) -> subprocess.CompletedProcess:

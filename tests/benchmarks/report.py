@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-__all__ = ["markdown"]
+__all__ = ["PLAIN", "digits", "done", "markdown", "rate", "seconds_to_1000", "table"]
 
 PLAIN = ("centred", "noncentred")
 SAMPLERS = ("numpyro", "nutpie")
@@ -45,12 +45,14 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown."""
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def _digits(x: float) -> str:
+def digits(x: float) -> str:
+    """Write a figure with three digits."""
     return f"{x:.0f}" if x >= 100 else f"{x:.3g}"
 
 
@@ -61,19 +63,19 @@ def _gradients(cases: dict, backend: str) -> str:
         if not figures or "centred" not in figures:
             continue
         base = figures["centred"]
-        row = [name, f"{_digits(base['us_median'])} ({_digits(base['us_min'])})"]
+        row = [name, f"{digits(base['us_median'])} ({digits(base['us_min'])})"]
         for variant in ("noncentred", "dense", "one", "all"):
             own = figures.get(variant)
             row.append(
-                f"{_digits(own['us_median'] / base['us_median'])} "
-                f"({_digits(own['us_min'] / base['us_min'])})"
+                f"{digits(own['us_median'] / base['us_median'])} "
+                f"({digits(own['us_min'] / base['us_min'])})"
                 if own
                 else "–"
             )
         row.append(f"{figures['all']['transform_s']:.2f}")
         rows.append(row)
     head = [backend, "centred, µs", "non-centred", "dense", "one factor", "all", "transform, s"]
-    return _table(head, rows) if rows else ""
+    return table(head, rows) if rows else ""
 
 
 def rate(figures: dict) -> float:
@@ -87,12 +89,13 @@ def seconds_to_1000(figures: dict) -> float:
     return figures["compile_s"] + runs * (figures["sampling_s"] + figures["recovery_s"])
 
 
-def _done(case: dict) -> dict[str, dict]:
+def done(case: dict) -> dict[str, dict]:
+    """Return the samplings of a model that came to an end."""
     return {key: value for key, value in case["sampling"].items() if "ess" in value}
 
 
 def _best_plain(case: dict) -> tuple[float, float] | None:
-    plain = [v for key, v in _done(case).items() if key.split()[0] in PLAIN]
+    plain = [v for key, v in done(case).items() if key.split()[0] in PLAIN]
     if not plain:
         return None
     return max(map(rate, plain)), min(map(seconds_to_1000, plain))
@@ -110,35 +113,35 @@ def _sampling(cases: dict) -> str:
                 continue
             own, seconds = rate(figures), seconds_to_1000(figures)
             ratios = (
-                ["", ""] if best is None else [_digits(own / best[0]), _digits(seconds / best[1])]
+                ["", ""] if best is None else [digits(own / best[0]), digits(seconds / best[1])]
             )
             rows.append(
                 [
                     *label,
-                    _digits(figures["ess"]),
+                    digits(figures["ess"]),
                     f"{figures['rhat']:.3f}",
                     str(figures["divergences"]),
-                    _digits(figures["gradients"] / figures["draws"]),
-                    _digits(1000 * figures["ess"] / figures["gradients"]),
-                    _digits(own),
+                    digits(figures["gradients"] / figures["draws"]),
+                    digits(1000 * figures["ess"] / figures["gradients"]),
+                    digits(own),
                     ratios[0],
-                    f"{_digits(figures['compile_s'])} + {_digits(figures['sampling_s'])}"
-                    + (f" + {_digits(figures['recovery_s'])}" if variant == "all" else ""),
-                    _digits(seconds),
+                    f"{digits(figures['compile_s'])} + {digits(figures['sampling_s'])}"
+                    + (f" + {digits(figures['recovery_s'])}" if variant == "all" else ""),
+                    digits(seconds),
                     ratios[1],
                 ]
             )
     head = ["model", "form", "sampler", "ESS", "R̂", "divergences", "gradients / draw"]
     head += ["ESS / 1,000 gradients", "ESS / s", "ratio", "compile + sample + recover, s"]
     head += ["s to 1,000", "ratio"]
-    return _table(head, rows) if rows else ""
+    return table(head, rows) if rows else ""
 
 
 def _overall(cases: dict) -> str:
     speed, wait, ess, gradients, divergences = {}, {}, {}, {}, 0
     for name, case in cases.items():
         best = _best_plain(case)
-        ours = [v for key, v in _done(case).items() if key.split()[0] == "all"]
+        ours = [v for key, v in done(case).items() if key.split()[0] == "all"]
         if best is None or not ours:
             continue
         speed[name] = max(map(rate, ours)) / best[0]
@@ -151,7 +154,7 @@ def _overall(cases: dict) -> str:
 
     def line(text: str, values: dict[str, float], worst: str) -> str:
         mean = statistics.geometric_mean(values.values())
-        return f"- {text}: geometric mean {_digits(mean)}, worst {_digits(values[worst])} ({worst})"
+        return f"- {text}: geometric mean {digits(mean)}, worst {digits(values[worst])} ({worst})"
 
     return "\n".join(
         [
