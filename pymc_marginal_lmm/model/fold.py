@@ -42,9 +42,11 @@ from pymc_marginal_lmm.model.folded import (
 )
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV, inline
 from pymc_marginal_lmm.model.restore import observed_responses
-from pymc_marginal_lmm.ops.blocks import UNROLLED
 
 __all__ = ["fold_scales", "unfold_scales"]
+
+WRITTEN_OUT = 5
+"""Largest Cholesky factor whose product with itself is written out."""
 
 
 def fold_scales(fgraph: FunctionGraph) -> list[str]:
@@ -102,7 +104,7 @@ def _write_out_products(fgraph: FunctionGraph, packed: Variable, n: int) -> None
 
     The general matrix product takes numba longer to compile than all else in a small model.
     """
-    if n > UNROLLED:
+    if n > WRITTEN_OUT:
         return
     for node in fgraph.toposort():
         if not isinstance(node.op, Dot) or packed not in ancestors([node.inputs[0]]):
