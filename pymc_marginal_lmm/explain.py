@@ -127,7 +127,9 @@ class Explanation:
         )
 
     def __str__(self) -> str:
-        console = Console(width=110, color_system=None, force_terminal=False, highlight=False)
+        console = Console(
+            width=110, color_system=None, force_terminal=False, force_jupyter=False, highlight=False
+        )
         with console.capture() as capture:
             for title, columns, rows in self._tables():
                 table = Table(title=title, title_justify="left", title_style="bold")

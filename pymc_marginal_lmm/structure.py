@@ -249,11 +249,6 @@ class BlockStructure:
     trailing: tuple[int, ...]
     coupling: Pattern | None = None
 
-    @property
-    def leading(self) -> int | None:
-        """The factor that is eliminated first."""
-        return self.chain[0] if self.chain else None
-
 
 @dataclass(frozen=True)
 class Regression:

@@ -94,8 +94,9 @@ class Weights:
         assert self.strata is not None
         n_strata = int(self.values.type.shape[0])
         known = Weights(self.numbers).times(rows)
-        if size == 1:
-            return (self.values @ as_float(_sums(known, self.strata, n_strata)))[None]
+        if size == 1:  # not a matrix product, which takes numba ten seconds and more to compile
+            table = as_float(_sums(known, self.strata, n_strata)) * self.values[:, None]
+            return level_sums(table, np.zeros(n_strata), 1)
         cells = codes.astype("int64") * n_strata + self.strata
         distinct, which = np.unique(cells, return_inverse=True)
         if n_strata <= FEW_STRATA and 2 * len(distinct) >= n_strata * size:

@@ -99,12 +99,17 @@ def jax_funcify_level_sums(op: LevelSums, node: Any, **kwargs: Any) -> Any:
     codes = jnp.asarray(node.inputs[1].data)
 
     def forward(rows: Any) -> tuple[Any, None]:
+        if op.n_levels == 1:
+            return rows.sum(axis=-2, keepdims=True), None
         shape = (*rows.shape[:-2], op.n_levels, rows.shape[-1])
         sums = jnp.zeros(shape, rows.dtype).at[..., codes, :].add(rows, mode="promise_in_bounds")
         return sums, None
 
     def backward(_: None, bar: Any) -> tuple:
-        return (jnp.asarray(bar).at[..., codes, :].get(mode="promise_in_bounds"),)
+        bar = jnp.asarray(bar)
+        if op.n_levels == 1:
+            return (jnp.broadcast_to(bar, (*bar.shape[:-2], codes.size, bar.shape[-1])),)
+        return (bar.at[..., codes, :].get(mode="promise_in_bounds"),)
 
     by_level = _with_gradient(forward, backward)
     return lambda rows, _: by_level(rows)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from pymc_marginal_lmm.ops.blocks import ArrayLibrary, blockwise, transposed
+from pymc_marginal_lmm.ops.blocks import UNROLLED, ArrayLibrary, blockwise, transposed
 from pymc_marginal_lmm.pattern import Pattern
 
 __all__ = ["Coupling", "couple"]
@@ -66,7 +66,10 @@ class _Dense:
         return transposed(X) @ left  # symmetric, and XLA has the transposed constant
 
     def sandwich(self, G: Any) -> Any:
-        return (self.product(G)[..., :, None, :] * self.values[..., None, :, :]).sum(axis=-1)
+        left, right = self.product(G), self.values
+        if G.shape[-1] > UNROLLED:
+            return self.lib.xp.matmul(left, transposed(right))
+        return (left[..., :, None, :] * right[..., None, :, :]).sum(axis=-1)
 
     def product(self, G: Any) -> Any:
         return blockwise(self.lib, self.values, G)

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import pymc as pm
 from xarray import DataTree
 
-__all__ = ["SAMPLERS", "length_of_union", "with_numpyro", "with_nutpie"]
+from pymc_marginal_lmm import recover
+
+__all__ = ["SAMPLERS", "length_of_union", "recovered", "with_numpyro", "with_nutpie"]
 
 
 def with_nutpie(
@@ -64,6 +66,21 @@ def with_numpyro(
     finally:
         numpyro.infer.MCMC.run = run
     return idata, sum(spent)
+
+
+def recovered(model: pm.Model, idata: DataTree, seed: int) -> tuple[float, float]:
+    """Add effects to draws; return the seconds of preparation, and of recovery without it.
+
+    What is prepared again for each call is measured with one draw, after a call that imports.
+    """
+
+    def seconds(draws: DataTree) -> float:
+        start = time.perf_counter()
+        recover(draws, model=model, random_seed=seed, progressbar=False)
+        return time.perf_counter() - start
+
+    first, preparation = (seconds(idata.isel(chain=[0], draw=[0])) for _ in range(2))
+    return max(first, preparation), max(0.0, seconds(idata) - preparation)
 
 
 def length_of_union(intervals: list[tuple[float, float]], start: float) -> float:

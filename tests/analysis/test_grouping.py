@@ -438,7 +438,7 @@ def test_leading_factor(
     factors: list[GroupingFactor], leading: int | None, trailing: tuple[int, ...]
 ) -> None:
     blocks = block_structure(factors)
-    assert blocks.leading == leading
+    assert blocks.chain == (() if leading is None else (leading,))
     assert blocks.trailing == trailing
 
 
@@ -501,8 +501,6 @@ def test_random_structures(structure: tuple[list[Terms], list[int], list[int]]) 
     factors = find_factors(own, effects_of(widths, sizes), Parameters())
     assert_same_design(factors, own, widths, sizes)
     blocks = block_structure(factors)
-    order = [*([] if blocks.leading is None else [blocks.leading]), *blocks.trailing]
-    assert sorted(order) == list(range(len(factors)))
-    if blocks.leading is not None:
-        # Each row hits one level: what makes its part of F block diagonal.
-        assert factors[blocks.leading].n_memberships == 1
+    assert sorted([*blocks.chain, *blocks.trailing]) == list(range(len(factors)))
+    # Each row hits one level: what makes its part of F block diagonal.
+    assert all(factors[i].n_memberships == 1 for i in blocks.chain)

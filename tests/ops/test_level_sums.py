@@ -71,3 +71,16 @@ def test_further_axes_of_a_row() -> None:
     sums = level_sums(pt.constant(rows), CODES["balanced"], N_LEVELS).eval()
     flat = expected(rows.reshape(6, 6), CODES["balanced"])
     assert_allclose(sums, flat.reshape(N_LEVELS, 2, 3), rtol=1e-14)
+
+
+@with_backend
+def test_one_level(backend: str) -> None:
+    rows = np.random.default_rng(5).normal(size=(6, 3))
+    x, bar = pt.tensor(dtype="float64", shape=rows.shape), np.array([[1.0, -2.0, 3.0]])
+    sums = level_sums(x, np.zeros(6), 1)
+    gradient = pt.grad((sums * bar).sum(), x)
+    values = pytensor.function([x], [sums, gradient], mode=backend)(rows)
+    assert_allclose(values[0], rows.sum(axis=0, keepdims=True), rtol=1e-14)
+    assert_allclose(values[1], bar.repeat(6, axis=0), rtol=1e-14)
+    function = get_jaxified_graph(inputs=[x], outputs=[(sums * bar).sum()])
+    assert_allclose(jax.grad(lambda a: function(a)[0])(rows), values[1], rtol=1e-14)

@@ -1,0 +1,25 @@
+"""Every canonical model once: what users write, with data small enough for dense references.
+
+``MODELS`` lists them in the order of the imports; a model's name is the name of its function.
+"""
+
+# isort: off
+from tests.models import one_factor, several_factors, structure, responses, spellings, partial
+
+# isort: on
+from tests.models.registry import MODELS, CanonicalModel, Rows, by_name, lkj, scales
+
+__all__ = [
+    "MODELS",
+    "CanonicalModel",
+    "Rows",
+    "by_name",
+    "lkj",
+    "one_factor",
+    "partial",
+    "responses",
+    "scales",
+    "several_factors",
+    "spellings",
+    "structure",
+]

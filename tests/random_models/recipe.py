@@ -1,0 +1,266 @@
+"""Models as data: written as a program, built, and integrated with numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+from pytensor.scalar.basic import autocast_float_as
+
+from tests.random_models.expressions import Code, Env, Expression, Number, Op, names_in, walk
+from tests.random_models.spellings import HOSTILE, LINEAR_BUT_UNUSUAL
+
+ZERO, ONE = Number(0.0), Number(1.0)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A free variable.
+
+    ``how`` is what follows the parameters in the code: ``shape=(4,)``, ``dims='g0'``, nothing if
+    mean and scale have the shape already; for ``MvNormal`` it starts with ``chol``, ``cov`` or
+    ``tau``.
+    """
+
+    name: str
+    family: str
+    shape: tuple[int, ...] = ()
+    mean: Expression = ZERO
+    scale: Expression = ONE
+    how: str = ""
+
+    @property
+    def gaussian(self) -> bool:
+        return self.family in ("Normal", "MvNormal", "Flat")
+
+    def write(self, code: Code) -> None:
+        mean, scale = (e.write(code) for e in (self.mean, self.scale))
+        how = self.how or (f"shape={self.shape}" if self.shape else "")
+        more = f", {how}" if how and how != "implicit" else ""
+        name = repr(self.name)
+        text = {
+            "Normal": f"pm.Normal({name}, {mean}, {scale}{more})",
+            "MvNormal": f"pm.MvNormal({name}, {mean}{more.replace('ROOT', scale)})",
+            "Flat": f"pm.Flat({name}{more})",
+            "HalfNormal": f"pm.HalfNormal({name}, 1.0{more})",
+            "StudentT": f"pm.StudentT({name}, nu=4.0, mu=0.0, sigma=1.0{more})",
+            "LKJ": f"pm.LKJCholeskyCov({name}, n={self.shape[-1] if self.shape else 0}, eta=2.0, "
+            "sd_dist=pm.HalfNormal.dist(1.0))[0]",
+        }[self.family]
+        code.lines.append(f"{self.name} = {text}")
+
+    def draw(self, rng: np.random.Generator) -> np.ndarray:
+        """Return some value (not a draw from the prior) on the natural scale."""
+        z = rng.normal(size=self.shape)
+        if self.family == "HalfNormal":
+            return np.exp(0.5 * z)
+        if self.family == "LKJ":
+            root = np.tril(z)
+            np.fill_diagonal(root, np.exp(0.5 * np.diag(z)))
+            return root
+        return z
+
+    def transformed(self, value: np.ndarray) -> np.ndarray:
+        """Return a natural value as PyMC's value variable holds it."""
+        if self.family == "HalfNormal":
+            return np.log(value)
+        if self.family == "LKJ":
+            root = value.copy()
+            np.fill_diagonal(root, np.log(np.diag(value)))
+            return root[np.tril_indices(len(root))]
+        return value
+
+    def at(self, env: Env, u: np.ndarray) -> np.ndarray:
+        """Return ``mean + scale·u``; an improper variable is ``u`` itself."""
+        if self.family == "Flat":
+            return u
+        scale = self.scale.value(env)
+        deviation = u @ scale.T if self.family == "MvNormal" else scale * u
+        return self.mean.value(env) + deviation
+
+
+@dataclass(frozen=True)
+class Response:
+    """A likelihood; ``columns > 1`` makes a table of its rows."""
+
+    name: str
+    family: str
+    mean: Expression
+    sigma: Expression
+    y: str
+    columns: int = 1
+
+    def write(self, code: Code) -> None:
+        mean, sigma, y = self.mean.write(code), self.sigma.write(code), self.y
+        if self.columns > 1:
+            mean = f"{mean}.reshape((-1, {self.columns}))"
+            y = f"{y}.reshape((-1, {self.columns}))"
+            sigma = f"{sigma}.reshape((-1, {self.columns}))" if self.sigma.shape else sigma
+        code.lines.append(f"pm.{self.family}({self.name!r}, {mean}, {sigma}, observed={y})")
+
+
+class NotAffine(Exception):
+    """What is to be integrated out enters a mean in another way than linearly, or a sigma."""
+
+
+class NotIdentified(Exception):
+    """A flat variable is not determined by the data: there is no density to compare with."""
+
+
+@dataclass(frozen=True, repr=False)
+class Recipe:
+    """A model: data, of which some are ``pm.Data``, free variables in order, and responses."""
+
+    data: dict[str, np.ndarray]
+    mutable: frozenset[str]
+    variables: tuple[Variable, ...]
+    responses: tuple[Response, ...]
+    extras: tuple[str, ...] = ()
+    coords: tuple[tuple[str, int], ...] = ()
+    seed: int = 0
+
+    def __repr__(self) -> str:
+        return f"\n{self.source()}"
+
+    def source(self) -> str:
+        """Return the model as a program."""
+        head, body = [], Code()
+        for name, array in self.data.items():
+            text = f"np.array({array.tolist()})"
+            if name in self.mutable:
+                body.lines.append(f"{name} = pm.Data({name!r}, {text})")
+            else:
+                head.append(f"{name} = {text}")
+        for variable in self.variables:
+            variable.write(body)
+        for response in self.responses:
+            response.write(body)
+        coords = ", ".join(f"{name!r}: range({size})" for name, size in self.coords)
+        model = f"with pm.Model(coords={{{coords}}}) as model:" if coords else None
+        lines = [*head, model or "with pm.Model() as model:"]
+        return "\n".join([*lines, *(f"    {line}" for line in (*body.lines, *self.extras))])
+
+    def build(self) -> pm.Model:
+        """Run the program, with literals in double precision (see ``tests/models``)."""
+        space = {"np": np, "pm": pm, "pt": pt, "pytensor": pytensor}
+        with autocast_float_as("float64"):
+            exec(self.source(), space)
+        return space["model"]
+
+    def expressions(self) -> Iterator[Expression]:
+        """Yield all nodes of the responses and priors."""
+        for variable in self.variables:
+            yield from walk(variable.mean)
+            yield from walk(variable.scale)
+        for response in self.responses:
+            yield from walk(response.mean)
+            yield from walk(response.sigma)
+
+    @property
+    def unusual(self) -> bool:
+        """Whether it has spellings that the package need not understand."""
+        return any(
+            isinstance(e, Op) and e.template in (*LINEAR_BUT_UNUSUAL, *HOSTILE)
+            for e in self.expressions()
+        )
+
+    def gaussian(self) -> list[str]:
+        return [v.name for v in self.variables if v.gaussian]
+
+    def stay_sampled(self) -> set[str]:
+        """Return the Gaussian variables that no exact method could integrate out.
+
+        These are the ones in a sigma, those without likelihood, and the ancestors of all these
+        (a prior of what stays sampled must not depend on what is integrated out).
+        """
+        by_name = {v.name: v for v in self.variables}
+
+        def closure(names: set[str]) -> set[str]:
+            reached, todo = set(), set(names)
+            while todo:
+                name = todo.pop()
+                if name in by_name and name not in reached:
+                    reached.add(name)
+                    todo |= names_in(by_name[name].mean) | names_in(by_name[name].scale)
+            return reached
+
+        in_means = closure(set().union(*(names_in(r.mean) for r in self.responses)))
+        in_sigmas = closure(set().union(*(names_in(r.sigma) for r in self.responses)))
+        unused = closure(set(by_name) - in_means)
+        return (in_sigmas | unused) & set(self.gaussian())
+
+    def point(self) -> dict[str, np.ndarray]:
+        """Return a natural value for every free variable."""
+        rng = np.random.default_rng(self.seed)
+        return {v.name: v.draw(rng) for v in self.variables}
+
+    def means(
+        self, point: Env, u: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        """Return all values, and means and sigmas of all rows, with ``v = m + Λu`` where given."""
+        env = dict(self.data)
+        for v in self.variables:
+            env[v.name] = v.at(env, u[v.name]) if v.name in u else point[v.name]
+        mean, sigma = [], []
+        for r in self.responses:
+            shape = self.data[r.y].shape
+            mean.append(np.broadcast_to(r.mean.value(env), shape))
+            sigma.append(np.broadcast_to(r.sigma.value(env), shape))
+        return env, np.concatenate(mean), np.concatenate(sigma)
+
+    def log_density(self, point: Env, integrated: Sequence[str]) -> float:
+        """Return ``log p(y | θ)`` with some Gaussian variables integrated out, densely.
+
+        Raises
+        ------
+        NotAffine
+            That integral is not Gaussian.
+        NotIdentified
+            It is infinite, or nearly so.
+        """
+        variables = [v for v in self.variables if v.name in integrated]
+        sizes = [int(np.prod(v.shape, dtype=int)) for v in variables]
+        flat = np.repeat([v.family == "Flat" for v in variables], sizes).astype(bool)
+
+        def at(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            pieces = np.split(u, np.cumsum(sizes)[:-1]) if sizes else []
+            blocks = {v.name: b.reshape(v.shape) for v, b in zip(variables, pieces, strict=True)}
+            return self.means(point, blocks)[1:]
+
+        q = sum(sizes)
+        offset, sigma = at(np.zeros(q))
+        C = np.array([at(e)[0] - offset for e in np.eye(q)]).reshape(q, len(offset)).T
+        rng = np.random.default_rng(self.seed + 1)
+        for scale in (0.3, 1.0, 3.0):
+            u = scale * rng.normal(size=q)
+            mean, again = at(u)
+            if not np.allclose(mean, offset + C @ u, rtol=1e-8, atol=1e-8):
+                raise NotAffine("a mean")
+            if not np.allclose(again, sigma, rtol=1e-10):
+                raise NotAffine("a sigma")
+        y, log_jacobian = [], 0.0
+        for r in self.responses:
+            values = self.data[r.y]
+            if r.family == "LogNormal":
+                values = np.log(values)
+                log_jacobian -= values.sum()
+            y.append(values)
+        r = np.concatenate(y) - offset
+        X, Z = C[:, flat], C[:, ~flat]
+        V = Z @ Z.T + np.diag(sigma**2)
+        n = len(r) - X.shape[1]
+        log_det = np.linalg.slogdet(V)[1]
+        solved = np.linalg.solve(V, np.column_stack([r, X]))
+        quadratic = r @ solved[:, 0]
+        if X.shape[1]:
+            precision = X.T @ solved[:, 1:]
+            if np.linalg.cond(precision) > 1e6 or np.linalg.matrix_rank(X) < X.shape[1]:
+                raise NotIdentified
+            score = X.T @ solved[:, 0]
+            log_det += np.linalg.slogdet(precision)[1]
+            quadratic -= score @ np.linalg.solve(precision, score)
+        return float(-0.5 * (log_det + quadratic + n * np.log(2 * np.pi)) + log_jacobian)
