@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 
@@ -71,13 +72,21 @@ def with_numpyro(
 def recovered(model: pm.Model, idata: DataTree, seed: int) -> tuple[float, float]:
     """Add effects to draws; return the seconds of preparation, and of recovery without it.
 
-    What is prepared again for each call is measured with one draw, after a call that imports.
+    What is prepared again for each call is measured with one draw, after a call that imports, and
+    both without the garbage collector, as :mod:`timeit` does: after a compilation by numba one
+    of its passes takes longer than either.
     """
 
     def seconds(draws: DataTree) -> float:
-        start = time.perf_counter()
-        recover(draws, model=model, random_seed=seed, progressbar=False)
-        return time.perf_counter() - start
+        collected = gc.isenabled()
+        gc.disable()
+        try:
+            start = time.perf_counter()
+            recover(draws, model=model, random_seed=seed, progressbar=False)
+            return time.perf_counter() - start
+        finally:
+            if collected:
+                gc.enable()
 
     first, preparation = (seconds(idata.isel(chain=[0], draw=[0])) for _ in range(2))
     return max(first, preparation), max(0.0, seconds(idata) - preparation)
