@@ -15,6 +15,7 @@ __all__ = [
     "by_strategy",
     "cost_slopes",
     "cost_times",
+    "digits",
     "fits",
     "largest",
     "left_apart",
@@ -81,19 +82,23 @@ def fits(results: Iterable[Result], models: Sequence[str] | None = None) -> list
     return [result for result in found if models is None or result["cell"]["model"] in models]
 
 
+def _by_variant(results: Iterable[Result]) -> dict[tuple[str, str, str], list[Result]]:
+    """Return the cells of each model, strategy and sampler."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for result in results:
+        cell = result["cell"]
+        groups.setdefault((cell["model"], cell["strategy"], cell["sampler"]), []).append(result)
+    return groups
+
+
 def largest(results: Iterable[Result]) -> list[Result]:
     """Leave only the cells of the largest budget of each model, strategy and sampler."""
 
     def size(result: Result) -> int:
         return result["cell"]["chains"] * result["cell"]["draws"]
 
-    groups: dict[tuple, list[Result]] = {}
-    for result in results:
-        cell = result["cell"]
-        key = (cell["model"], cell["strategy"], cell["sampler"])
-        groups.setdefault(key, []).append(result)
     chosen = []
-    for members in groups.values():
+    for members in _by_variant(results).values():
         most = max(size(result) for result in members)
         chosen += [result for result in members if size(result) == most]
     return chosen
@@ -155,14 +160,8 @@ def by_strategy(results: Iterable[Result]) -> str:
 
 def speeds(results: Iterable[Result]) -> str:
     """Return the table of iterations per second and effective draws, over seeds."""
-    groups: dict[tuple[str, str, str], list[Result]] = {}
-    for result in results:
-        if "failed" not in result:
-            cell = result["cell"]
-            key = (cell["model"], cell["strategy"], cell["sampler"])
-            groups.setdefault(key, []).append(result)
     rows = []
-    for key, members in groups.items():
+    for key, members in _by_variant(r for r in results if "failed" not in r).items():
         values = [rates(result) for result in members]
         columns = [_spread([v[name] for v in values]) for name in values[0]]
         others = [

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
+from pymc_marginal_lmm.paper.cells import machine
 from pymc_marginal_lmm.paper.process import measured
 from tests.benchmarks.report import markdown
 from tests.benchmarks.variants import all_cases
 
-PACKAGES = ("pymc", "pytensor", "jax", "jaxlib", "numba", "numpyro", "nutpie", "numpy")
 SAMPLERS = ("numpyro", "nutpie")
 KINDS = ["gradient", "sampling"]
 SAMPLED = ("centred", "noncentred", "all")
@@ -42,12 +39,7 @@ def main() -> None:
     again = args.only or args.kind != KINDS or tuple(args.variant) != SAMPLED
     if args.out.exists() and (args.resume or again):
         results = json.loads(args.out.read_text())
-    results["machine"] = {
-        "cores": os.cpu_count(),
-        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "unset"),
-        "date": date.today().isoformat(),
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+    results["machine"] = machine()
     jobs = []
     cases = {c.name: c for c in all_cases(args.data) if not args.only or c.name in args.only}
     for name, case in cases.items():

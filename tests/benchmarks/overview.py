@@ -15,7 +15,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from pymc_marginal_lmm.paper.figures import COLOURS, INK, STYLE
-from tests.benchmarks.report import PLAIN, digits, done, rate, seconds_to_1000, table
+from pymc_marginal_lmm.paper.tables import digits, markdown
+from tests.benchmarks.report import PLAIN, done, rate, seconds_to_1000
 
 __all__ = ["figure", "overview", "put"]
 
@@ -55,11 +56,11 @@ def overview(results: dict[str, Any]) -> str:
         "Smallest bulk ESS over all parameters and effects, of 4,000 draws; of each side the form "
         "(centred, non-centred) and the sampler (NumPyro, nutpie) with most per second. Geometric "
         f"mean of the ratio: **{digits(statistics.geometric_mean(ratios))}**. Time to 1,000 "
-        "effective draws includes compilation from empty caches. One run on "
+        "effective draws includes compilation from empty caches. One seed, on "
         f"{machine['cores']} CPU cores, {machine['date']}: `make bench DATA=folder`, "
         "[all figures](docs/benchmarks.md)."
     )
-    return f"{table(head, rows)}\n\n{source}\n"
+    return f"{markdown(head, rows)}\n\n{source}\n"
 
 
 def _of(case: dict, variants: tuple[str, ...]) -> list[dict]:

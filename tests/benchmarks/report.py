@@ -5,7 +5,10 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-__all__ = ["PLAIN", "digits", "done", "markdown", "rate", "seconds_to_1000", "table"]
+from pymc_marginal_lmm.paper.tables import digits
+from pymc_marginal_lmm.paper.tables import markdown as table
+
+__all__ = ["PLAIN", "done", "markdown", "rate", "seconds_to_1000"]
 
 PLAIN = ("centred", "noncentred")
 SAMPLERS = ("numpyro", "nutpie")
@@ -43,17 +46,6 @@ def markdown(results: dict[str, Any]) -> str:
         _overall(cases),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def digits(x: float) -> str:
-    """Write a figure with three digits."""
-    return f"{x:.0f}" if x >= 100 else f"{x:.3g}"
 
 
 def _gradients(cases: dict, backend: str) -> str:
