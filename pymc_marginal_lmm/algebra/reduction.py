@@ -64,10 +64,11 @@ def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
             c[i],
             data.v0[position],
             as_float(prior_precision(model, factor)),
+            A,
+            c2,
         )
-        log_f, z, near, far, near_c, far_c = swept
+        log_f, z, near, A, near_c, c2 = swept
         log_det, s = log_det + log_f, s + z
-        A, c2 = A - far, c2 - far_c
         if i + 1 == len(chain):
             break
         if carried is not None:

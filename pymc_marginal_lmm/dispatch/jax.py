@@ -32,7 +32,7 @@ from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
 from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS as N_EVIDENCE
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, solve_levels, sweep, sweep_pullback
 from pymc_marginal_lmm.ops.sweep_factor import N_ARGUMENTS as N_SWEEPABLE
-from pymc_marginal_lmm.ops.sweep_factor import N_INDICES, differentiable
+from pymc_marginal_lmm.ops.sweep_factor import N_INDICES, PASSED_ON, differentiable
 
 __all__: list[str] = []
 
@@ -131,6 +131,8 @@ def jax_funcify_sweep_factor(op: SweepFactor, **kwargs: Any) -> Any:
         result: list[Any] = [None] * len(inputs)
         for i, bar in zip(differentiable(constant), bars, strict=True):
             result[i] = bar
+        for i, j in PASSED_ON.items():
+            result[i] = cotangents[j]
         return tuple(result)
 
     return _with_gradient(forward, backward)
@@ -151,13 +153,13 @@ def jax_funcify_sweep_factor_pullback(op: SweepFactorPullback, **kwargs: Any) ->
 @jax_funcify.register(LogEvidence)
 def jax_funcify_log_evidence(op: LogEvidence, **kwargs: Any) -> Any:
     def forward(*inputs: Any) -> tuple[tuple, tuple]:
-        value, u, U = evidence(JAX, op.layout, Evidence(*inputs[:N_EVIDENCE]))
-        return (value, u, U), (inputs, u, U)
+        outputs = evidence(JAX, op.layout, Evidence(*inputs[:N_EVIDENCE]))
+        return outputs, (inputs, *outputs[1:])
 
     def backward(residuals: tuple, cotangents: tuple) -> tuple:
-        inputs, u, U = residuals
+        inputs, u, e, U = residuals
         args, bar, constant = Evidence(*inputs[:N_EVIDENCE]), cotangents[0], op.constant_design
-        bars = evidence_pullback(JAX, op.layout, args, u, U, bar, constant_design=constant)
+        bars = evidence_pullback(JAX, op.layout, args, u, e, U, bar, constant_design=constant)
         return (*bars, *(None for _ in inputs[len(bars) :]))
 
     return _with_gradient(forward, backward)

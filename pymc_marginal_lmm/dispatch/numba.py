@@ -65,24 +65,25 @@ def _block_solve_pullback(  # type: ignore[no-untyped-def]
 
 
 def _sweep(  # type: ignore[no-untyped-def]
-    w, scale, A, near, far, c, v, p, span, starts, columns,
-    log_det, z, near_rows, far_rows, near_c, far_c,
+    w, scale, A, near, far, c, v, p, A22, c2, span, starts, columns,
+    log_det, z, near_rows, dense, near_c, dense_c,
     M, S, k, q, N, n_starts, n_columns, M1, W,
 ):  # fmt: skip
     kernels.sweep(
         carray(w, (1,)), carray(scale, (M1, S, W)),
         carray(A, (M, S, S)), carray(near, (M, S, k)), carray(far, (N,)),
         carray(c, (M, S)), carray(v, (M, S)), carray(p, (S,)),
+        carray(A22, (q, q)), carray(c2, (q,)),
         carray(span, (S, 2)), carray(starts, (n_starts,)), carray(columns, (n_columns,)),
         carray(log_det, (1,)), carray(z, (1,)),
-        carray(near_rows, (M, k, k + q)), carray(far_rows, (q, q)),
-        carray(near_c, (M, k)), carray(far_c, (q,)),
+        carray(near_rows, (M, k, k + q)), carray(dense, (q, q)),
+        carray(near_c, (M, k)), carray(dense_c, (q,)),
     )  # fmt: skip
 
 
 def _sweep_pullback(  # type: ignore[no-untyped-def]
     w, scale, A, near, far, c, v, p, span, starts, columns,
-    log_det_bar, z_bar, near_bars, far_bars, near_c_bar, far_c_bar,
+    log_det_bar, z_bar, near_bars, dense_bar, near_c_bar, dense_c_bar,
     w_bar, scale_bar, c_bar, A_bar, near_bar, far_bar,
     M, S, k, q, N, n_starts, n_columns, M1, W, with_design,
 ):  # fmt: skip
@@ -92,8 +93,8 @@ def _sweep_pullback(  # type: ignore[no-untyped-def]
         carray(c, (M, S)), carray(v, (M, S)), carray(p, (S,)),
         carray(span, (S, 2)), carray(starts, (n_starts,)), carray(columns, (n_columns,)),
         carray(log_det_bar, (1,)), carray(z_bar, (1,)),
-        carray(near_bars, (M, k, k + q)), carray(far_bars, (q, q)),
-        carray(near_c_bar, (M, k)), carray(far_c_bar, (q,)),
+        carray(near_bars, (M, k, k + q)), carray(dense_bar, (q, q)),
+        carray(near_c_bar, (M, k)), carray(dense_c_bar, (q,)),
         carray(w_bar, (1,)), carray(scale_bar, (M1, S, W)), carray(c_bar, (M, S)),
         carray(A_bar, (M, S, S)), carray(near_bar, (M, S, k)), carray(far_bar, (N,)),
         with_design != 0,
@@ -101,26 +102,26 @@ def _sweep_pullback(  # type: ignore[no-untyped-def]
 
 
 def _log_evidence(  # type: ignore[no-untyped-def]
-    w, scale, s, c, A, v, p, span, value, u, U, q, stored, W
+    w, scale, s, c, A, v, p, span, value, u, e, U, q, stored, W
 ):
     kernels.log_evidence(
         carray(w, (1,)), carray(scale, (stored, W)), carray(s, (1,)), carray(c, (q,)),
         carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 3)),
-        carray(value, (1,)), carray(u, (q,)), carray(U, (q, q)),
+        carray(value, (1,)), carray(u, (q,)), carray(e, (q,)), carray(U, (q, q)),
     )  # fmt: skip
 
 
 def _log_evidence_pullback(  # type: ignore[no-untyped-def]
-    w, scale, s, c, A, v, p, span, u, U, bar, w_bar, scale_bar, s_bar, c_bar, A_bar,
+    w, scale, s, c, A, v, p, span, u, e, U, bar, w_bar, scale_bar, s_bar, c_bar, C,
     q, stored, W, with_design,
 ):  # fmt: skip
     kernels.log_evidence_pullback(
         carray(w, (1,)), carray(scale, (stored, W)), carray(s, (1,)), carray(c, (q,)),
         carray(A, (q, q)), carray(v, (q,)), carray(p, (q,)), carray(span, (q, 3)),
-        carray(u, (q,)), carray(U, (q, q)), carray(bar, (1,)),
+        carray(u, (q,)), carray(e, (q,)), carray(U, (q, q)), carray(bar, (1,)),
         carray(w_bar, (1,)), carray(scale_bar, (stored, W)), carray(s_bar, (1,)),
         carray(c_bar, (q,)),
-        carray(A_bar, (q, q)),
+        carray(C, (q, q)),
         with_design != 0,
     )  # fmt: skip
 
@@ -215,11 +216,11 @@ def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any
     sparse, n_far = False, 0  # q is in the code only where it is in no shape
     if op.pattern is not None:
         sparse, n_far = True, op.pattern.n_columns
-    kernel = _external(_sweep, dtype, n_pointers=17, integers=(8, 9, 10), n_sizes=9)
+    kernel = _external(_sweep, dtype, n_pointers=19, integers=(10, 11, 12), n_sizes=9)
 
     @numba_njit
     def sweep_factor(  # type: ignore[no-untyped-def]
-        w, scale, A, near, far, c, v, p, span, starts, columns
+        w, scale, A, near, far, c, v, p, A22, c2, span, starts, columns
     ):
         M, S, k = near.shape
         q = n_far if sparse else far.shape[far.ndim - 1]
@@ -229,15 +230,16 @@ def numba_funcify_sweep_factor(op: SweepFactor, node: Any, **kwargs: Any) -> Any
         w, z = np.full(1, w.item(), dtype=A.dtype), np.empty(1, dtype=A.dtype)
         log_det = np.empty(1, dtype=A.dtype)
         near_rows, near_c = np.empty((M, k, k + q), dtype=A.dtype), np.empty((M, k), dtype=A.dtype)
-        far_rows, far_c = np.empty((q, q), dtype=A.dtype), np.empty(q, dtype=A.dtype)
+        dense, dense_c = np.empty((q, q), dtype=A.dtype), np.empty(q, dtype=A.dtype)
+        p, A22, c2 = contiguous3(p, A22, c2)
         kernel(
             w.ctypes, scale.ctypes, A.ctypes, near.ctypes, far.ctypes, c.ctypes, v.ctypes,
-            np.ascontiguousarray(p).ctypes, span.ctypes, starts.ctypes, columns.ctypes,
+            p.ctypes, A22.ctypes, c2.ctypes, span.ctypes, starts.ctypes, columns.ctypes,
             log_det.ctypes, z.ctypes,
-            near_rows.ctypes, far_rows.ctypes, near_c.ctypes, far_c.ctypes,
+            near_rows.ctypes, dense.ctypes, near_c.ctypes, dense_c.ctypes,
             M, S, k, q, far.size, starts.size, columns.size, scale.shape[0], scale.shape[2],
         )  # fmt: skip
-        return np.asarray(log_det[0]), np.asarray(z[0]), near_rows, far_rows, near_c, far_c
+        return np.asarray(log_det[0]), np.asarray(z[0]), near_rows, dense, near_c, dense_c
 
     return sweep_factor, f"SweepFactor-{dtype}-{far_ndim}-{n_far}-{DIGEST}"
 
@@ -250,8 +252,8 @@ def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kw
 
     @numba_njit
     def sweep_factor_pullback(  # type: ignore[no-untyped-def]
-        w, scale, A, near, far, c, v, p, span, starts, columns,
-        log_det, z, near_rows, far_rows, near_c, far_c,
+        w, scale, A, near, far, c, v, p, A22, c2, span, starts, columns,
+        log_det, z, near_rows, dense, near_c, dense_c,
     ):  # fmt: skip
         M, S, k = near.shape
         A, near, far = contiguous3(A, near, far)
@@ -268,11 +270,11 @@ def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kw
             w.ctypes, scale.ctypes, A.ctypes, near.ctypes, far.ctypes, c.ctypes, v.ctypes,
             np.ascontiguousarray(p).ctypes, span.ctypes, starts.ctypes, columns.ctypes,
             log_det.ctypes, z.ctypes,
-            np.ascontiguousarray(near_rows).ctypes, np.ascontiguousarray(far_rows).ctypes,
-            np.ascontiguousarray(near_c).ctypes, np.ascontiguousarray(far_c).ctypes,
+            np.ascontiguousarray(near_rows).ctypes, np.ascontiguousarray(dense).ctypes,
+            np.ascontiguousarray(near_c).ctypes, np.ascontiguousarray(dense_c).ctypes,
             w_bar.ctypes, scale_bar.ctypes, c_bar.ctypes,
             A_bar.ctypes, near_bar.ctypes, far_bar.ctypes,
-            M, S, k, far_c.size, far.size, starts.size, columns.size,
+            M, S, k, dense_c.size, far.size, starts.size, columns.size,
             scale.shape[0], scale.shape[2], with_design,
         )  # fmt: skip
         small = (np.asarray(w_bar[0]), scale_bar, c_bar)
@@ -284,7 +286,7 @@ def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kw
 @register_funcify_and_cache_key(LogEvidence)
 def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    kernel = _external(_log_evidence, dtype, n_pointers=11, integers=(7,), n_sizes=3)
+    kernel = _external(_log_evidence, dtype, n_pointers=12, integers=(7,), n_sizes=3)
 
     @numba_njit
     def log_evidence(w, scale, s, c, A, v, p, span):  # type: ignore[no-untyped-def]
@@ -292,12 +294,12 @@ def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any
         scale, A, c = contiguous3(scale, A, c)
         v, p, span = contiguous3(v, p, span)
         value = np.empty(1, dtype=A.dtype)
-        u, U = np.empty_like(c), np.empty_like(A)
+        u, e, U = np.empty_like(c), np.empty_like(c), np.empty_like(A)
         kernel(
             w.ctypes, scale.ctypes, s.ctypes, c.ctypes, A.ctypes, v.ctypes, p.ctypes, span.ctypes,
-            value.ctypes, u.ctypes, U.ctypes, c.size, scale.shape[0], scale.shape[1],
+            value.ctypes, u.ctypes, e.ctypes, U.ctypes, c.size, scale.shape[0], scale.shape[1],
         )  # fmt: skip
-        return np.asarray(value[0]), u, U
+        return np.asarray(value[0]), u, e, U
 
     return log_evidence, f"LogEvidence-{dtype}-{DIGEST}"
 
@@ -305,12 +307,12 @@ def numba_funcify_log_evidence(op: LogEvidence, node: Any, **kwargs: Any) -> Any
 @register_funcify_and_cache_key(LogEvidencePullback)
 def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    with_design = not op.constant_design
-    kernel = _external(_log_evidence_pullback, dtype, n_pointers=16, integers=(7,), n_sizes=4)
+    with_design, overwrite = not op.constant_design, op.overwrite
+    kernel = _external(_log_evidence_pullback, dtype, n_pointers=17, integers=(7,), n_sizes=4)
 
     @numba_njit
     def log_evidence_pullback(  # type: ignore[no-untyped-def]
-        w, scale, s, c, A, v, p, span, u, U, bar
+        w, scale, s, c, A, v, p, span, u, e, U, bar
     ):
         w, s = np.full(1, w.item(), dtype=A.dtype), np.full(1, s.item(), dtype=A.dtype)
         bar = np.full(1, bar.item(), dtype=A.dtype)
@@ -318,17 +320,22 @@ def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kw
         v, p, span = contiguous3(v, p, span)
         w_bar, s_bar = np.empty(1, dtype=A.dtype), np.empty(1, dtype=A.dtype)
         scale_bar, c_bar = np.empty_like(scale), np.empty_like(c)
-        A_bar = np.empty_like(A[: c.size if with_design else 0])
+        # A large matrix more would cost its page faults.
+        u, e, U = contiguous3(u, e, U)
+        C = U if overwrite else np.empty_like(U)
         kernel(
             w.ctypes, scale.ctypes, s.ctypes, c.ctypes, A.ctypes, v.ctypes, p.ctypes, span.ctypes,
-            np.ascontiguousarray(u).ctypes, np.ascontiguousarray(U).ctypes, bar.ctypes,
-            w_bar.ctypes, scale_bar.ctypes, s_bar.ctypes, c_bar.ctypes, A_bar.ctypes,
+            u.ctypes, e.ctypes, U.ctypes, bar.ctypes,
+            w_bar.ctypes, scale_bar.ctypes, s_bar.ctypes, c_bar.ctypes, C.ctypes,
             c.size, scale.shape[0], scale.shape[1], with_design,
         )  # fmt: skip
         small = (np.asarray(w_bar[0]), scale_bar, np.asarray(s_bar[0]), c_bar)
-        return (*small, A_bar) if with_design else small
+        return (*small, C) if with_design else small
 
-    return log_evidence_pullback, f"LogEvidencePullback-{dtype}-{with_design}-{DIGEST}"
+    return (
+        log_evidence_pullback,
+        f"LogEvidencePullback-{dtype}-{with_design}-{overwrite}-{DIGEST}",
+    )
 
 
 @register_funcify_and_cache_key(LevelSums)

@@ -105,26 +105,25 @@ class _Scale:
         return summed_by_place(self.lib.xp, self.layout, self._packed(bar))
 
 
-def _residuals(args: Evidence, L: _Scale, u: Any) -> tuple[Any, Any, Any]:
-    """Return ``δ``, ``e = Aδ − c`` and the unweighted sum of squares ``s − 2δᵀc + δᵀAδ``."""
-    d = L.times(u) - args.v
-    e = args.A @ d - args.c
-    return d, e, args.s + d @ (e - args.c)
+def _squares(args: Evidence, d: Any, e: Any) -> Any:
+    """Return the unweighted sum of squares, ``s − 2δᵀc + δᵀAδ``."""
+    return args.s + d @ (e - args.c)
 
 
 def evidence(
     lib: ArrayLibrary, layout: Sequence[FactorLayout], args: Evidence
-) -> tuple[Any, Any, Any]:
-    """Return ``ℓ``, ``û`` and ``U``."""
+) -> tuple[Any, Any, Any, Any]:
+    """Return ``ℓ``, ``û``, ``e`` and ``U``."""
     xp, w, L = lib.xp, args.w, _Scale(lib, layout, args.scale)
     F = args.p * xp.eye(args.p.shape[0], dtype=args.p.dtype) + w * L.transposed_times(
         L.transposed_times(args.A).T
     )
     U = transposed(lower_cholesky(xp, F, F.shape[0]))
     u = solve_dense(lib, U, w * L.transposed_times(args.c + args.A @ args.v))
-    *_, squares = _residuals(args, L, u)
+    d = L.times(u) - args.v
+    e = args.A @ d - args.c
     log_det = 2 * xp.log(diagonal(xp, U)).sum()
-    return -0.5 * (w * squares + (args.p * u**2).sum() + log_det), u, U
+    return -0.5 * (w * _squares(args, d, e) + (args.p * u**2).sum() + log_det), u, e, U
 
 
 def evidence_pullback(
@@ -132,6 +131,7 @@ def evidence_pullback(
     layout: Sequence[FactorLayout],
     args: Evidence,
     u: Any,
+    e: Any,
     U: Any,
     bar: Any,
     *,
@@ -139,13 +139,13 @@ def evidence_pullback(
 ) -> tuple:
     """Pull the cotangent of ``ℓ`` back to ``w, scale, s, c`` and perhaps ``A``."""
     xp, w, L = lib.xp, args.w, _Scale(lib, layout, args.scale)
-    d, e, squares = _residuals(args, L, u)
+    d = L.times(u) - args.v
     C = inverse_from_factor(lib, U)
     trace = u.size - (args.p * diagonal(xp, C)).sum()
     half = -bar * w  # −½ · 2w
     CL = L.times(C).T
     scale_bar = L.gradient(e, u, args.A, CL)
-    w_bar = -0.5 * bar * (squares + trace / w)
+    w_bar = -0.5 * bar * (_squares(args, d, e) + trace / w)
     small = (w_bar, half * scale_bar, -0.5 * bar * w, bar * w * d)
     if constant_design:
         return small

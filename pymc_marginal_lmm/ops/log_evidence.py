@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
+from pytensor.compile.mode import optdb
 from pytensor.gradient import DisconnectedType, disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
+from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.scalar import upcast
 
 from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, store
@@ -25,15 +27,17 @@ __all__ = ["LogEvidence", "LogEvidencePullback"]
 
 N_ARGUMENTS = len(Evidence._fields)
 N_DIFFERENTIABLE = 4  # w, scale, s, c
+FACTOR = N_ARGUMENTS + 3  # U, behind spans, û and e, among the inputs of the pullback
 
 
 class LogEvidence(Op):
     r"""Log evidence ``ℓ = −½ (Q + log|F|)`` of a Gaussian linear model.
 
     Inputs are the fields of :class:`~pymc_marginal_lmm.ops.evidence.Evidence` and the array of
-    :func:`~pymc_marginal_lmm.ops.layout.spans`; outputs ``ℓ``, ``û (q)`` and ``U (q, q)``. Only
-    ``ℓ`` is differentiable, exactly; the gradient reuses the factorisation. Where ``F`` is not
-    positive definite in floating point, the outputs are NaN. Work is ``O(q³)``, memory ``O(q²)``.
+    :func:`~pymc_marginal_lmm.ops.layout.spans`; outputs ``ℓ``, ``û (q)``, ``e (q)`` and
+    ``U (q, q)``. Only ``ℓ`` is differentiable, exactly; the gradient reuses the factorisation.
+    Where ``F`` is not positive definite in floating point, the outputs are NaN. Work is
+    ``O(q³)``, memory ``O(q²)``.
 
     Parameters
     ----------
@@ -59,7 +63,7 @@ class LogEvidence(Op):
         arguments, constants = variables[:N_ARGUMENTS], variables[N_ARGUMENTS:]
         dtype = upcast(*(x.type.dtype for x in arguments))
         args = Evidence(*(pt.cast(x, dtype) for x in arguments))
-        outputs = [pt.scalar(dtype=dtype), args.c.type(), args.A.type()]
+        outputs = [pt.scalar(dtype=dtype), args.c.type(), args.c.type(), args.A.type()]
         return Apply(self, [*args, *constants], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
@@ -68,13 +72,13 @@ class LogEvidence(Op):
             with np.errstate(all="ignore"):
                 results: tuple = evidence(NUMPY, self.layout, args)
         except np.linalg.LinAlgError:
-            like = (np.zeros(()), args.c, args.A)
+            like = (np.zeros(()), args.c, args.c, args.A)
             results = tuple(np.full_like(x, np.nan) for x in like)
         store(node, results, output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         used = N_DIFFERENTIABLE + (not self.constant_design)
-        return [[i < used, False, False] for i in range(len(node.inputs))]
+        return [[i < used, False, False, False] for i in range(len(node.inputs))]
 
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
@@ -88,17 +92,31 @@ class LogEvidence(Op):
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         args = Evidence(*shapes[:N_ARGUMENTS])
-        return [(), args.c, args.A]
+        return [(), args.c, args.c, args.A]
 
 
 class LogEvidencePullback(Op):
-    """Gradient of :class:`LogEvidence`: its inputs and outputs and the cotangent of ``ℓ``."""
+    """Gradient of :class:`LogEvidence`: its inputs and outputs and the cotangent of ``ℓ``.
 
-    __props__ = ("layout", "constant_design")
+    Parameters
+    ----------
+    layout, constant_design
+        Of :class:`LogEvidence`.
+    overwrite : bool
+        Compiled code may overwrite ``U``. Left to PyTensor's in-place rewrites, which know
+        whether anybody else needs it.
+    """
 
-    def __init__(self, layout: tuple[FactorLayout, ...], constant_design: bool) -> None:
+    __props__ = ("layout", "constant_design", "overwrite")
+
+    def __init__(
+        self, layout: tuple[FactorLayout, ...], constant_design: bool, overwrite: bool = False
+    ) -> None:
         self.layout = layout
         self.constant_design = constant_design
+        self.overwrite = overwrite
+        if overwrite:
+            self.destroy_map = {0 if constant_design else N_DIFFERENTIABLE: [FACTOR]}
 
     def make_node(self, *inputs: Variable) -> Apply:
         variables = [pt.as_tensor_variable(x) for x in inputs]
@@ -120,3 +138,24 @@ class LogEvidencePullback(Op):
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         return shapes[: len(node.outputs)]
+
+
+@node_rewriter([LogEvidencePullback])
+def local_overwrite_factor(fgraph: Any, node: Apply) -> list[Variable] | None:
+    """Let the inverse take the place of the factor, the largest array that a gradient makes."""
+    op = node.op
+    if op.overwrite:
+        return None
+    return LogEvidencePullback(op.layout, op.constant_design, overwrite=True)(
+        *node.inputs, return_list=True
+    )
+
+
+# After PyTensor has said who may overwrite what (49.5), and before fusion has to be done.
+optdb.register(
+    "marginal_lmm_inplace",
+    dfs_rewriter(local_overwrite_factor),
+    "fast_run",
+    "inplace",
+    position=70.5,
+)

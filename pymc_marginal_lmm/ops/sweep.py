@@ -19,7 +19,8 @@ the minimum lies at ``δ1 = δ − ERδ2``, and the problem of the others is tha
 and ``log|F| = log|F11| + log|F'|``. Neither ``R`` nor what is left is multiplied by parameters, so
 that coupling is numbers at the entries that data fill (:mod:`pymc_marginal_lmm.ops.coupling`).
 
-**Gradient.** With cotangents ``K`` of ``RᵀER``, ``ρ`` of ``Rᵀδ``, ``z̄`` and ``λ`` of ``log|F11|``::
+**Gradient.** With cotangents ``K`` of ``RᵀER`` and ``ρ`` of ``Rᵀδ`` (``−1`` times those of ``A'``
+and ``c'``), ``z̄`` and ``λ`` of ``log|F11|``::
 
     T = ½R(K + Kᵀ)Rᵀ     V = λN − w Λ1NᵀTN     X = TN + A11V     t = NᵀRρ     g = wΛ1t
 
@@ -31,7 +32,8 @@ since ``z`` is a minimum over ``u1`` (envelope theorem), ``d log|F11| = 2w tr(A1
 
 The others are *near*, effects of the levels that a level is nested in, ``k`` of them, others for
 each level; or *far*, the ``q`` of the dense block. Of ``RᵀER``, the near rows are left by level,
-and the far ones summed.
+and the far ones are subtracted from ``A22`` at once: with thousands of columns a large matrix less
+has to be allocated than for a difference. Cotangents of ``A'`` must be symmetric, as it is.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class Sweepable(NamedTuple):
     """Arguments of a sweep.
 
     ``w ()``, packed ``Λ1 (M or 1, S, W)``, ``A11 (M, S, S)``; ``R``: ``near (M, S, k)`` and ``far
-    (M, S, q)`` or, at the entries of a pattern, ``(S, N)``; ``c1``, ``v1 (M, S)``, ``p1 (S)``.
+    (M, S, q)`` or, at the entries of a pattern, ``(S, N)``; ``c1``, ``v1 (M, S)``, ``p1 (S)``; of
+    the dense block ``A22``, ``dense (q, q)``, and ``c2``, ``dense_c (q)``.
     """
 
     w: Any
@@ -68,21 +71,23 @@ class Sweepable(NamedTuple):
     c: Any
     v: Any
     p: Any
+    dense: Any
+    dense_c: Any
 
 
 class Swept(NamedTuple):
-    """What a sweep takes from the crossproducts of the others.
+    """What a sweep takes from the crossproducts of the others, and leaves of the dense block.
 
-    ``log|F11| ()``, ``z ()``; of ``RᵀER`` the ``near (M, k, k + q)``, ``far (q, q)`` rows; of
-    ``Rᵀδ`` likewise ``near_c (M, k)`` and ``far_c (q)``.
+    ``log|F11| ()``, ``z ()``; of ``RᵀER`` the ``near (M, k, k + q)`` rows, of ``Rᵀδ`` likewise
+    ``near_c (M, k)``; ``A'``, ``dense (q, q)``, and ``c'``, ``dense_c (q)``.
     """
 
     log_det: Any
     z: Any
     near: Any
-    far: Any
+    dense: Any
     near_c: Any
-    far_c: Any
+    dense_c: Any
 
 
 def _times(A: Any, x: Any) -> Any:
@@ -120,7 +125,7 @@ def solve_levels(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> Le
 
 
 def sweep(lib: ArrayLibrary, pattern: Pattern | None, args: Sweepable, levels: Levels) -> Swept:
-    """Return what the swept effects take from the crossproducts of the others."""
+    """Return what the swept effects take from the others, and leave of the dense block."""
     xp, near = lib.xp, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
     J, L, N, y, d, e = levels
@@ -133,9 +138,9 @@ def sweep(lib: ArrayLibrary, pattern: Pattern | None, args: Sweepable, levels: L
         log_det=-2 * xp.log(diagonal(xp, J)).sum(),
         z=(d * (e - args.c)).sum() + args.w * (args.p * y**2).sum(),
         near=near_rows,
-        far=far.congruence(E),
+        dense=args.dense - far.congruence(E),
         near_c=(near * d[:, :, None]).sum(axis=1),
-        far_c=far.transposed_times(d),
+        dense_c=args.dense_c - far.transposed_times(d),
     )
 
 
@@ -149,14 +154,17 @@ def sweep_pullback(
     *,
     constant_design: bool,
 ) -> tuple[Any, ...]:
-    """Pull cotangents back to ``w, scale, c`` and perhaps ``A, near, far``."""
+    """Pull cotangents back to ``w, scale, c`` and perhaps ``A, near, far``.
+
+    Those of ``A22`` and ``c2`` are those of ``A'`` and ``c'``.
+    """
     w, A, near = args.w, args.A, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
     _, L, N, y, d, e = levels
 
-    K = bars.far + bars.far.T
+    K, rho = -2 * bars.dense, -bars.dense_c
     T = far.sandwich(K)
-    Rr = far.times(bars.far_c)
+    Rr = far.times(rho)
     if k:
         K11, K12 = bars.near[:, :, :k], bars.near[:, :, k:]
         own = blockwise(lib, near, K11 + transposed(K11))
@@ -185,7 +193,7 @@ def sweep_pullback(
     gd = (g - bars.z * d)[:, :, None] * d[:, None, :]
     A_bar = w * blockwise(lib, V, transposed(L)) - (gd + transposed(gd)) / 2
     E = w * blockwise(lib, N, transposed(L))
-    far_bar = couple(lib, pattern, far.product(K)).left(E) + far.outer(d, bars.far_c)
+    far_bar = couple(lib, pattern, far.product(K)).left(E) + far.outer(d, rho)
     near_bar = near
     if k:
         far_bar = far_bar + blockwise(lib, E, blockwise(lib, near, K12))

@@ -25,8 +25,14 @@ N_OUTPUTS = len(Swept._fields)
 
 
 def differentiable(constant_design: bool) -> list[int]:
-    """Return the arguments that have a gradient: ``w, scale, c``, and perhaps ``A, near, far``."""
+    """Return which arguments' gradients are computed: ``w, scale, c``, and the design's."""
     return [0, 1, 5] if constant_design else [0, 1, 5, 2, 3, 4]
+
+
+PASSED_ON = {
+    Sweepable._fields.index(name): Swept._fields.index(name) for name in ("dense", "dense_c")
+}
+"""Arguments whose cotangents are those of outputs."""
 
 
 class SweepFactor(Op):
@@ -88,7 +94,10 @@ class SweepFactor(Op):
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         used = differentiable(self.constant_design)
-        return [[i in used] * N_OUTPUTS for i in range(len(node.inputs))]
+        return [
+            [i in used or PASSED_ON.get(i) == j for j in range(N_OUTPUTS)]
+            for i in range(len(node.inputs))
+        ]
 
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
@@ -103,6 +112,8 @@ class SweepFactor(Op):
             differentiable(self.constant_design), op(*inputs, *bars, return_list=True), strict=True
         ):
             results[i] = bar
+        for i, j in PASSED_ON.items():
+            results[i] = cotangents[j]
         return results
 
     def infer_shape(self, node: Apply, shapes: list) -> list:

@@ -18,7 +18,7 @@ import pytest
 from pymc.sampling.jax import get_jaxified_graph
 from pytensor.gradient import DisconnectedInputError
 
-from pymc_marginal_lmm.ops import LogEvidence, SweepFactor
+from pymc_marginal_lmm.ops import LogEvidence, LogEvidencePullback, SweepFactor
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.pattern import Pattern
 
@@ -62,14 +62,13 @@ def log_evidence(layout: Layout, inputs: Problem, *, constant_design: bool) -> t
     if layout.leading is not None:
         near = pt.zeros((*inputs.c1.type.shape, 0), dtype=inputs.c1.type.dtype)
         sweep = SweepFactor(layout.leading, layout.coupling, constant_design)
-        log_det, z, _, far, _, far_c = sweep(
-            inputs.w, inputs.scale1, inputs.A11, near, inputs.A12, inputs.c1, inputs.v1, inputs.p1
-        )
-        c2, A22, s = c2 - far_c, A22 - far, s + z
+        leading = (inputs.A11, near, inputs.A12, inputs.c1, inputs.v1, inputs.p1)
+        log_det, z, _, A22, _, c2 = sweep(inputs.w, inputs.scale1, *leading, A22, c2)
+        s = s + z
     if not layout.trailing:
         return -0.5 * (inputs.w * s + log_det), inputs.c2
     op = LogEvidence(layout.trailing, constant_design and layout.leading is None)
-    value, u2, _ = op(inputs.w, inputs.scale2, s, c2, A22, inputs.v2, inputs.p2)
+    value, u2, *_ = op(inputs.w, inputs.scale2, s, c2, A22, inputs.v2, inputs.p2)
     return value - 0.5 * log_det, u2
 
 
@@ -411,6 +410,35 @@ def test_jax_differentiates_twice() -> None:
         step[index] = 1e-6
         difference = (gradient(at + step) - gradient(at - step)) / 2e-6
         np.testing.assert_allclose(hessian[index], difference, rtol=1e-6, atol=1e-6)
+
+
+def large(q: int) -> tuple[LogEvidence, list[np.ndarray]]:
+    """Return a problem of a size that is left to LAPACK."""
+    rng = np.random.default_rng(q)
+    root = rng.normal(size=(q, q + 5))
+    arrays = [0.8, rng.normal(size=(q, 1)), 900.0, rng.normal(size=q), root @ root.T]
+    arrays += [rng.normal(size=q), np.ones(q)]
+    return LogEvidence((factor(q, 1),), False), list(map(np.asarray, arrays))
+
+
+@pytest.mark.parametrize("q", [12, 300])
+def test_the_factor_is_overwritten_only_if_nobody_else_needs_it(q: int) -> None:
+    op, arrays = large(q)
+    inputs = [pt.tensor(dtype="float64", shape=x.shape) for x in arrays]
+    value, _, _, U = op(*inputs)
+    bars = pt.grad(value, inputs[:5])
+    alone = pytensor.function(inputs, bars, mode="NUMBA")
+    shared = pytensor.function(inputs, [*bars, U], mode="NUMBA")
+    plain = pytensor.function(inputs, [*bars, U], mode="FAST_COMPILE")
+    nodes = [f.maker.fgraph.toposort() for f in (alone, shared)]
+    assert [
+        node.op.overwrite for n in nodes for node in n if isinstance(node.op, LogEvidencePullback)
+    ] == [True, False]
+    expected = plain(*arrays)
+    for found in (alone(*arrays), shared(*arrays)):
+        for x, y in zip(found, expected, strict=False):
+            np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-9 * np.abs(y).max())
+    np.testing.assert_allclose(shared(*arrays)[-1], expected[-1], rtol=1e-9, atol=1e-12)
 
 
 def test_only_the_value_is_differentiable() -> None:

@@ -26,7 +26,6 @@ __all__ = [
     "product",
     "scaled",
     "solve",
-    "symmetrized",
     "transpose",
 ]
 
@@ -40,6 +39,9 @@ BLAS_WORK = 20_000_000
 """Multiplications from which on a product is left to BLAS."""
 
 BLOCK = 32
+
+LEAF = 64
+"""Triangles up to this size are inverted by LAPACK, larger ones from their halves."""
 
 
 def _routine(library: str, name: str, n_arguments: int):  # type: ignore[no-untyped-def]
@@ -56,8 +58,10 @@ def _routine(library: str, name: str, n_arguments: int):  # type: ignore[no-unty
 ROUTINES = {
     letter: (
         _routine("lapack", f"{letter}potrf", 5),
-        _routine("lapack", f"{letter}potri", 5),
+        _routine("lapack", f"{letter}lauum", 5),
         _routine("blas", f"{letter}syrk", 10),
+        _routine("lapack", f"{letter}trtri", 6),
+        _routine("blas", f"{letter}trmm", 11),
     )
     for letter in "sd"
 }
@@ -67,8 +71,19 @@ def _potrf(A):  # type: ignore[no-untyped-def]
     """Overwrite the upper triangle of ``A = UᵀU`` by ``U``; return 0 if all went well."""
 
 
-def _potri(A):  # type: ignore[no-untyped-def]
-    """Overwrite the upper triangle, ``U``, by that of ``(UᵀU)⁻¹``."""
+def _lauum(A):  # type: ignore[no-untyped-def]
+    """Overwrite the upper triangle, ``J``, by that of ``J Jᵀ``."""
+
+
+def _trtri(A, top, bottom):  # type: ignore[no-untyped-def]
+    """Invert the upper triangle of a diagonal block in place."""
+
+
+def _trmm(A, top, middle, bottom):  # type: ignore[no-untyped-def]
+    """Overwrite ``A[top:middle, middle:bottom]``, ``X``, by ``−JXK``.
+
+    ``J`` and ``K`` are the upper triangles of the diagonal blocks beside and below.
+    """
 
 
 def _subtract_gram(A, X):  # type: ignore[no-untyped-def]
@@ -98,7 +113,44 @@ def _in_place(which: int):  # type: ignore[no-untyped-def]
 
 
 overload(_potrf)(_in_place(0))
-overload(_potri)(_in_place(1))
+overload(_lauum)(_in_place(1))
+
+
+@overload(_trtri)
+def _overload_trtri(A, top, bottom):  # type: ignore[no-untyped-def]
+    routine = _routines(A)[3]
+
+    def call(A, top, bottom):  # type: ignore[no-untyped-def]
+        lower, plain = np.full(1, 76, np.uint8), np.full(1, 78, np.uint8)
+        n, rows = np.full(1, bottom - top, np.int32), np.full(1, len(A), np.int32)
+        info = np.zeros(1, np.int32)
+        block = A[top:, top:]
+        routine(lower.ctypes, plain.ctypes, n.ctypes, block.ctypes, rows.ctypes, info.ctypes)
+
+    return call
+
+
+@overload(_trmm)
+def _overload_trmm(A, top, middle, bottom):  # type: ignore[no-untyped-def]
+    routine = _routines(A)[4]
+
+    def call(A, top, middle, bottom):  # type: ignore[no-untyped-def]
+        left, right = np.full(1, 76, np.uint8), np.full(1, 82, np.uint8)
+        lower, plain = np.full(1, 76, np.uint8), np.full(1, 78, np.uint8)
+        m, n = np.full(1, bottom - middle, np.int32), np.full(1, middle - top, np.int32)
+        rows = np.full(1, len(A), np.int32)
+        minus, one = np.full(1, -1.0, A.dtype), np.full(1, 1.0, A.dtype)
+        J, X, K = A[top:, top:], A[top:, middle:], A[middle:, middle:]
+        routine(
+            right.ctypes, lower.ctypes, plain.ctypes, plain.ctypes, m.ctypes, n.ctypes,
+            minus.ctypes, J.ctypes, rows.ctypes, X.ctypes, rows.ctypes,
+        )  # fmt: skip
+        routine(
+            left.ctypes, lower.ctypes, plain.ctypes, plain.ctypes, m.ctypes, n.ctypes,
+            one.ctypes, K.ctypes, rows.ctypes, X.ctypes, rows.ctypes,
+        )  # fmt: skip
+
+    return call
 
 
 @overload(_subtract_gram)
@@ -140,23 +192,10 @@ def mirror(A):  # type: ignore[no-untyped-def]
     n = A.shape[0]
     for top in range(0, n, BLOCK):
         for left in range(top, n, BLOCK):
-            for i in range(top, min(top + BLOCK, n)):
-                for j in range(max(left, i + 1), min(left + BLOCK, n)):
-                    A[j, i] = A[i, j]
-
-
-@njit(error_model="numpy")
-def symmetrized(A):  # type: ignore[no-untyped-def]
-    """Return ``A + Aᵀ``, block by block to spare the cache."""
-    n, out = A.shape[0], np.empty_like(A)
-    for top in range(0, n, BLOCK):
-        for left in range(0, top + 1, BLOCK):
-            for i in range(top, min(top + BLOCK, n)):
-                for j in range(left, min(left + BLOCK, i + 1)):
-                    s = A[i, j] + A[j, i]
-                    out[i, j] = s
-                    out[j, i] = s
-    return out
+            for j in range(left, min(left + BLOCK, n)):
+                row = A[j]  # what is written lies side by side
+                for i in range(top, min(top + BLOCK, j)):
+                    row[i] = A[i, j]
 
 
 @njit(error_model="numpy")
@@ -258,25 +297,46 @@ def factorize(A):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def inverse(U):  # type: ignore[no-untyped-def]
-    """Return ``(UᵀU)⁻¹``, in full."""
+def _invert_triangle(A):  # type: ignore[no-untyped-def]
+    """Invert the upper triangle of ``A`` in place, in half the time that LAPACK takes.
+
+    From the inverses ``J`` and ``K`` of two diagonal blocks, and ``X`` beside them, that of
+    both together is ``[[J, −JXK], [0, K]]``: nearly all work is products of large matrices.
+    """
+    n = A.shape[0]
+    size = n
+    while size > LEAF:
+        size = (size + 1) // 2
+    for top in range(0, n, size):
+        _trtri(A, top, min(top + size, n))
+    while size < n:
+        for top in range(0, n - size, 2 * size):
+            _trmm(A, top, top + size, min(top + 2 * size, n))
+        size *= 2
+
+
+@njit(error_model="numpy")
+def inverse(U, C):  # type: ignore[no-untyped-def]
+    """Write ``(UᵀU)⁻¹``, in full, into ``C``, which may be ``U``."""
     n = U.shape[0]
     if n >= LAPACK_SIZE:
-        C = U.copy()
-        _potri(C)
+        if C.ctypes.data != U.ctypes.data:
+            scaled(1.0, U, C)
+        _invert_triangle(C)
+        _lauum(C)
         mirror(C)
-        return C
-    L, C = np.zeros_like(U), np.zeros_like(U)  # L = U⁻ᵀ
+        return
+    L = np.zeros_like(U)  # U⁻ᵀ
     for i in range(0, n, ROWS):
         bottom = min(i + ROWS, n)
         add_product(-1.0, U, L, L, i, i, 0, i, True)
         for j in range(i, bottom):
             L[j, j] = 1.0
         _substitute(U, i, L, 0, bottom)
+    C[:] = 0.0
     for i in range(0, n, ROWS):
         add_product(1.0, L, L, C, i, n, i, n, True)
     mirror(C)
-    return C
 
 
 @njit(fastmath=FAST, error_model="numpy")

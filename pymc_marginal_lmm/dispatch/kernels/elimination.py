@@ -131,7 +131,8 @@ def block_solve_pullback(  # type: ignore[no-untyped-def]
     q = u2.shape[0]
     bar = log_det_bar[0]
     _solve(F12, starts, columns, J, U22, u1_bar, u2_bar, g1, g2)
-    C22 = dense.inverse(U22)
+    C22 = np.empty_like(U22)
+    dense.inverse(U22, C22)
     blocks, FC = sandwich(F12, starts, columns, M, S, C22, True)
     work = np.empty((3, S, S), dtype=J.dtype)
     C, HC, CHC = work[0], work[1], work[2]

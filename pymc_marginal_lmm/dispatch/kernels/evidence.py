@@ -59,37 +59,60 @@ def _mix_rows(scale, span, transposed, X):  # type: ignore[no-untyped-def]
 @njit(error_model="numpy")
 def _mix_columns(scale, span, transposed, X):  # type: ignore[no-untyped-def]
     """Overwrite a symmetric ``X`` by ``XΛᵀ``, or ``XΛ``, so that loops run along rows."""
-    if scale.shape[1] == 1:
-        scale = scale.reshape(-1)
-        for j in range(X.shape[0]):
-            for i in range(X.shape[1]):
-                X[j, i] *= scale[i]
-        return
     _mix_rows(scale, span, transposed, X)
     dense.transpose(X)
 
 
+@njit(fastmath=dense.FAST, error_model="numpy")
+def _scaled_triangle(w, scale, A, F):  # type: ignore[no-untyped-def]
+    """Write the upper triangle of ``w ΛᵀAΛ``, ``Λ`` diagonal."""
+    for j in range(A.shape[0]):
+        c, x, y, here = w * scale[j], A[j, j:], F[j, j:], scale[j:]
+        for i in range(x.shape[0]):
+            y[i] = c * x[i] * here[i]
+
+
+@njit(fastmath=dense.FAST, error_model="numpy")
+def _times_scale(x, scale):  # type: ignore[no-untyped-def]
+    """Overwrite a row ``x`` by ``xΛ``, ``Λ`` diagonal."""
+    for i in range(x.shape[0]):
+        x[i] *= scale[i]
+
+
+@njit(fastmath=dense.FAST, error_model="numpy")
+def _design_bar(c, s, own, d, x):  # type: ignore[no-untyped-def]
+    """Overwrite a row ``x`` by ``c (s x + own d)``."""
+    for i in range(x.shape[0]):
+        x[i] = c * (s * x[i] + own * d[i])
+
+
 @njit(error_model="numpy")
 def _precision(w, scale, span, p, A, F):  # type: ignore[no-untyped-def]
-    """Write ``P0 + w ΛᵀAΛ``."""
-    dense.scaled(w, A, F)
-    _mix_columns(scale, span, True, F)
-    _mix_rows(scale, span, True, F)
+    """Write the upper triangle of ``P0 + w ΛᵀAΛ``, or more of it."""
+    if scale.shape[1] == 1:
+        _scaled_triangle(w, scale.reshape(-1), A, F)
+    else:
+        dense.scaled(w, A, F)
+        _mix_columns(scale, span, True, F)
+        _mix_rows(scale, span, True, F)
     for j in range(F.shape[0]):
         F[j, j] += p[j]
 
 
 @njit(error_model="numpy")
-def _residuals(scale, span, s, c, A, v, u, d, e):  # type: ignore[no-untyped-def]
-    """Write ``δ`` and ``e = Aδ − c``; return ``s − 2δᵀc + δᵀAδ``."""
+def _error(scale, span, v, u, d):  # type: ignore[no-untyped-def]
+    """Write ``δ = Λu − v0``."""
     _left(scale, span, u, d)
-    squares = s
     for j in range(d.shape[0]):
         d[j] -= v[j]
+
+
+@njit(error_model="numpy")
+def _squares(s, c, d, e):  # type: ignore[no-untyped-def]
+    """Return ``s − 2δᵀc + δᵀAδ``."""
     for j in range(d.shape[0]):
-        e[j] = dense.dot(A[j], d) - c[j]
-        squares += d[j] * (e[j] - c[j])
-    return squares
+        s += d[j] * (e[j] - c[j])
+    return s
 
 
 @njit(error_model="numpy")
@@ -102,19 +125,22 @@ def _all_rows(scale, span):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
-def log_evidence(w, scale, s, c, A, v, p, span, value, u, U):  # type: ignore[no-untyped-def]
+def log_evidence(w, scale, s, c, A, v, p, span, value, u, e, U):  # type: ignore[no-untyped-def]
     """``evidence.evidence``."""
     q, weight, scale = c.shape[0], w[0], _all_rows(scale, span)
     _precision(weight, scale, span, p, A, U)
     half = dense.factorize(U)
-    d, e = np.empty_like(c), np.empty_like(c)
+    d = np.empty_like(c)
     for j in range(q):
         e[j] = weight * (dense.dot(A[j], v) + c[j])
     _right(e, scale, span, u)
     dense.solve(U, u)
     if np.isnan(half):
         u[:] = np.nan
-    total = weight * _residuals(scale, span, s[0], c, A, v, u, d, e) + 2.0 * half
+    _error(scale, span, v, u, d)
+    for j in range(q):
+        e[j] = dense.dot(A[j], d) - c[j]
+    total = weight * _squares(s[0], c, d, e) + 2.0 * half
     for j in range(q):
         total += p[j] * u[j] ** 2
     value[0] = -0.5 * total
@@ -122,28 +148,36 @@ def log_evidence(w, scale, s, c, A, v, p, span, value, u, U):  # type: ignore[no
 
 @njit(error_model="numpy")
 def log_evidence_pullback(  # type: ignore[no-untyped-def]
-    w, scale, s, c, A, v, p, span, u, U, bar, w_bar, scale_bar, s_bar, c_bar, A_bar, with_design
+    w, scale, s, c, A, v, p, span, u, e, U, bar, w_bar, scale_bar, s_bar, c_bar, C, with_design
 ):
-    """``evidence.evidence_pullback``; ``with_design``: whether the gradient of ``A`` is wanted."""
+    """``evidence.evidence_pullback``.
+
+    ``C``, which may be ``U``, is where to work; the gradient of ``A`` too, if that is wanted.
+    """
     q, weight, outer = u.shape[0], w[0], -bar[0] * w[0]  # −½ · 2w
-    d, e, scale = np.empty_like(c), np.empty_like(c), _all_rows(scale, span)
-    squares = _residuals(scale, span, s[0], c, A, v, u, d, e)
-    C = dense.inverse(U)
+    d, scale = np.empty_like(c), _all_rows(scale, span)
+    _error(scale, span, v, u, d)
+    dense.inverse(U, C)
     trace = 1.0 * q
     for j in range(q):
         trace -= p[j] * C[j, j]
-    _mix_columns(scale, span, False, C)
     scale_bar[:] = 0.0
+    diagonal = scale.shape[1] == 1
+    if not diagonal:
+        _mix_columns(scale, span, False, C)
     for j in range(q):
+        if diagonal:
+            _times_scale(C[j], scale.reshape(-1))
         for k in range(span[j, 1]):
             a = span[j, 0] + k
             scale_bar[span[j, 2], k] += outer * (e[j] * u[a] + dense.dot(A[j], C[a]))
-    w_bar[0] = -0.5 * bar[0] * (squares + trace / weight)
+        if diagonal and with_design:
+            _design_bar(0.5 * outer, scale[j, 0], d[j], d, C[j])
+    w_bar[0] = -0.5 * bar[0] * (_squares(s[0], c, d, e) + trace / weight)
     s_bar[0] = -0.5 * bar[0] * weight
     for j in range(q):
         c_bar[j] = -outer * d[j]
-    if with_design:
+    if with_design and not diagonal:
         _mix_rows(scale, span, False, C)
         for j in range(q):
-            for k in range(q):
-                A_bar[j, k] = 0.5 * outer * (C[j, k] + d[j] * d[k])
+            _design_bar(0.5 * outer, 1.0, d[j], d, C[j])

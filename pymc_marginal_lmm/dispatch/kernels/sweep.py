@@ -12,7 +12,7 @@ from pymc_marginal_lmm.dispatch.kernels.coupling import (
     times,
     transposed_times,
 )
-from pymc_marginal_lmm.dispatch.kernels.dense import FAST, symmetrized
+from pymc_marginal_lmm.dispatch.kernels.dense import FAST, scaled
 from pymc_marginal_lmm.dispatch.kernels.lanes import LANES
 
 __all__ = ["sweep", "sweep_pullback"]
@@ -32,23 +32,23 @@ def _gather_far(far, first, n, r):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _add_far(r, Er, d, n, far_rows, far_c):  # type: ignore[no-untyped-def]
-    """Add ``RᵀER`` and ``Rᵀδ`` of a tile."""
+def _subtract_far(r, Er, d, n, dense, dense_c):  # type: ignore[no-untyped-def]
+    """Subtract ``RᵀER`` and ``Rᵀδ`` of a tile."""
     S, q = r.shape[:2]
     for j in range(q):
         s = r.dtype.type(0.0)
         for a in range(S):
             for t in range(n):
                 s += r[a, j, t] * d[a, t]
-        far_c[j] += s
+        dense_c[j] -= s
         for b in range(j + 1):
             s = r.dtype.type(0.0)
             for a in range(S):
                 for t in range(n):
                     s += r[a, j, t] * Er[a, b, t]
-            far_rows[j, b] += s
+            dense[j, b] -= s
             if b < j:
-                far_rows[b, j] += s
+                dense[b, j] -= s
 
 
 @njit(fastmath=FAST, error_model="numpy")
@@ -120,12 +120,12 @@ def _scaled_multiply(A, B, w, n, out):  # type: ignore[no-untyped-def]
 
 @njit(fastmath=FAST, error_model="numpy")
 def sweep(  # type: ignore[no-untyped-def]
-    w, scale, A, near, far, c, v, p, span, starts, columns,
-    log_det, z, near_rows, far_rows, near_c, far_c,
+    w, scale, A, near, far, c, v, p, A22, c2, span, starts, columns,
+    log_det, z, near_rows, dense, near_c, dense_c,
 ):  # fmt: skip
     """``sweep.sweep``."""
     M, S, k = near.shape
-    q, weight, dtype = far_c.shape[0], w[0], A.dtype
+    q, weight, dtype = c2.shape[0], w[0], A.dtype
     work, vectors = np.empty((6, S, S, LANES), dtype), np.empty((3, S, LANES), dtype)
     tall = np.empty((2, S, k, LANES), dtype)
     few = starts.shape[0] == 0 and q <= FEW
@@ -135,8 +135,8 @@ def sweep(  # type: ignore[no-untyped-def]
     r, Er = tall[0], tall[1]
     roots, deltas = np.empty((M, S, S), dtype), np.empty((M, S), dtype)
     halves, squares, scaling = 0.0, 0.0, np.sqrt(weight)
-    far_rows[:] = 0.0
-    far_c[:] = 0.0
+    scaled(1.0, A22, dense)
+    scaled(1.0, c2, dense_c)
     for first in range(0, M, LANES):
         n = min(LANES, M - first)
         halves += _solved(first, n, weight, scale, A, c, v, p, span, work, y, d, e)
@@ -147,12 +147,12 @@ def sweep(  # type: ignore[no-untyped-def]
             _scaled_multiply(N, L, weight, n, E)
             _gather_far(far, first, n, wide[0])
             lanes.multiply(E, wide[0], n, wide[1])
-            _add_far(wide[0], wide[1], d, n, far_rows, far_c)
+            _subtract_far(wide[0], wide[1], d, n, dense, dense_c)
         else:
             lanes.multiply_transposed(J, L, n, root)  # E = w rootᵀroot
             for a in range(S):
                 for t in range(n):
-                    deltas[first + t, a] = d[a, t]
+                    deltas[first + t, a] = -d[a, t]
                 for b in range(S):
                     for t in range(n):
                         roots[first + t, a, b] = scaling * root[a, b, t]
@@ -181,11 +181,8 @@ def sweep(  # type: ignore[no-untyped-def]
                     for j in range(q):
                         near_rows[first + t, b, k + j] += x * far[place + j]
     if not few:
-        complement(roots, far, starts, columns, far_rows)
-        for j in range(q):
-            for b in range(q):
-                far_rows[j, b] = -far_rows[j, b]
-        transposed_times(far, starts, columns, deltas, far_c)
+        complement(roots, far, starts, columns, dense)
+        transposed_times(far, starts, columns, deltas, dense_c)
     log_det[0], z[0] = 2.0 * halves, squares
 
 
@@ -219,13 +216,13 @@ def _near_products(first, n, near, far, q, K, r, RK, T):  # type: ignore[no-unty
 @njit(fastmath=FAST, error_model="numpy")
 def sweep_pullback(  # type: ignore[no-untyped-def]
     w, scale, A, near, far, c, v, p, span, starts, columns,
-    log_det_bar, z_bar, near_bars, far_bars, near_c_bar, far_c_bar,
+    log_det_bar, z_bar, near_bars, dense_bar, near_c_bar, dense_c_bar,
     w_bar, scale_bar, c_bar, A_bar, near_bar, far_bar,
     with_design,
 ):  # fmt: skip
     """``sweep.sweep_pullback``; ``with_design``: whether that of ``A`` and ``R`` is wanted."""
     M, S, k = near.shape
-    q, weight, z, log_det = far_c_bar.shape[0], w[0], z_bar[0], log_det_bar[0]
+    q, weight, z, log_det = dense_c_bar.shape[0], w[0], z_bar[0], log_det_bar[0]
     dtype = A.dtype
     work, vectors = np.empty((9, S, S, LANES), dtype), np.empty((6, S, LANES), dtype)
     tall = np.empty((3, S, k, LANES), dtype)
@@ -235,14 +232,19 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
     Lx, x, Rr = vectors[3], vectors[4], vectors[5]
     r, RK, ERK = tall[0], tall[1], tall[2]
 
-    K, products = symmetrized(far_bars), np.zeros((M, S), dtype)
     few = starts.shape[0] == 0 and q <= FEW
+    rho, K = np.empty_like(dense_c_bar), dense_bar[: q if few else 0].copy()
+    scaled(-1.0, dense_c_bar, rho)
+    scaled(-2.0, K, K)
+    products = np.zeros((M, S), dtype)
     wide = np.empty((2, S, q if few else 0, LANES), dtype)
     H = np.zeros((M, 0, 0), dtype)
     FK = np.empty(far.shape[0] if few and with_design else 0, dtype)
     if not few:
-        H, FK = sandwich(far, starts, columns, M, S, K, with_design)
-        times(far, starts, columns, far_c_bar, products)
+        H, FK = sandwich(far, starts, columns, M, S, dense_bar, with_design)
+        scaled(-2.0, H, H)
+        scaled(-2.0, FK, FK)
+        times(far, starts, columns, rho, products)
 
     weights = 0.0
     scale_bar[:] = 0.0
@@ -252,7 +254,7 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
         _solved(first, n, weight, scale, A, c, v, p, span, work, y, d, e)
         if few:
             _gather_far(far, first, n, wide[0])
-            _far_products(first, n, wide[0], K, far_c_bar, wide[1], T, Rr, FK)
+            _far_products(first, n, wide[0], K, rho, wide[1], T, Rr, FK)
         else:
             lanes.gather(H, first, n, T)
             lanes.gather_rows(products, first, n, Rr)
@@ -317,7 +319,7 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
                         s = d[a, t] * near_c_bar[first + t, b]
                         near_bar[first + t, a, b] = ERK[a, b, t] + s
             lanes.multiply(E, r, n, ERK)
-        _far_bar(first, n, E, d, ERK, near_bars, FK, far_c_bar, starts, columns, far_bar)
+        _far_bar(first, n, E, d, ERK, near_bars, FK, rho, starts, columns, far_bar)
     w_bar[0] = weights
 
 
