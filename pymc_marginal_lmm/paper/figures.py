@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from pymc_marginal_lmm.paper.tables import rates
 
-__all__ = ["funnels", "insteval", "speeds"]
+__all__ = ["funnels", "insteval", "save", "speeds"]
 
 type Result = dict[str, Any]
 
@@ -45,7 +45,7 @@ POINTS = 1000
 """Most draws without divergence in a panel of the funnels."""
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Save a figure without a background, as sharp as its size allows."""
     metadata = {"Date": None} if path.suffix == ".svg" else {}
     for dpi in (110, 90, 72, 56, 44):
@@ -85,7 +85,7 @@ def insteval(results: Sequence[Result], path: Path) -> None:
         places[0].set_xscale("log")
         places[1].set_xlim(left=0)
         places[2].set_xscale("log")
-        _save(figure, path)
+        save(figure, path)
 
 
 def _strategy(result: Result) -> str:
@@ -134,7 +134,7 @@ def funnels(results: Sequence[Result], path: Path) -> None:
                         f"{cell['strategy']} ({cell['sampler']})\n"
                         f"{result['divergences']:,} divergences",
                     )
-        _save(figure, path)
+        save(figure, path)
 
 
 def _limits(pairs: Sequence[Result]) -> list[tuple[float, float]]:
@@ -188,4 +188,4 @@ def speeds(results: Sequence[Result], path: Path) -> None:
         places[0].set_ylim(len(models) - 0.5, -0.5)
         handles, labels = places[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=len(labels), frameon=False)
-        _save(figure, path)
+        save(figure, path)

@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from pymc_marginal_lmm.paper.figures import COLOURS, INK, STYLE
+from pymc_marginal_lmm.paper.figures import COLOURS, INK, STYLE, save
 from pymc_marginal_lmm.paper.tables import digits, markdown
 from tests.benchmarks.report import PLAIN, done, rate, seconds_to_1000
 
@@ -85,7 +85,7 @@ def figure(results: dict[str, Any], path: Path) -> None:
         axes.set_xlabel("effective draws per second, of the worst parameter or effect")
         axes.legend(loc="lower right", frameon=False, labelcolor=INK)
         path.parent.mkdir(exist_ok=True)
-        drawing.savefig(path, transparent=True, metadata={"Date": None})
+        save(drawing, path)
 
 
 def put(text: str, block: str) -> str:
