@@ -20,7 +20,9 @@ import numpy as np
 import pytest
 
 import pymc_marginal_lmm
+from tests.benchmarks.accelerator import page as accelerator_page
 from tests.benchmarks.overview import overview, put
+from tests.benchmarks.report import markdown as benchmarks_page
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -106,6 +108,14 @@ def test_figures_of_readme_are_those_of_the_benchmarks() -> None:
     readme = (ROOT / "README.md").read_text()
     results = json.loads((DOCS / "benchmarks.json").read_text())
     assert put(readme, overview(results)) == readme
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("benchmarks", benchmarks_page), ("accelerator", accelerator_page)]
+)
+def test_pages_of_measurements_are_made_of_their_files(name: str, page: Callable) -> None:
+    results = json.loads((DOCS / f"{name}.json").read_text())
+    assert page(results) == (DOCS / f"{name}.md").read_text()
 
 
 def _build(source: Path, target: Path) -> subprocess.CompletedProcess:

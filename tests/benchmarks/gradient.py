@@ -77,13 +77,16 @@ def main() -> None:
     args = parser.parse_args()
 
     case = find(args.case, args.data)
-    calls, transform = {}, {}
+    calls, transform, compilation = {}, {}, {}
     for name in gradient_variants(case):
         plain = case.build()
         clock = time.perf_counter()
         model = variant(case, name, plain)
         transform[name] = time.perf_counter() - clock
+        clock = time.perf_counter()
         calls[name] = (in_jax if args.backend == "jax" else in_numba)(model)
+        calls[name](1)
+        compilation[name] = time.perf_counter() - clock
     counts = {name: repetitions(call) for name, call in calls.items()}
     figures: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):  # in turns, so that a slow minute of the machine hits all
@@ -98,6 +101,7 @@ def main() -> None:
                     "us_min": min(times),
                     "us_median": statistics.median(times),
                     "transform_s": transform[name],
+                    "compile_s": compilation[name],
                 }
                 for name, times in figures.items()
             }

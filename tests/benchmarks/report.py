@@ -40,7 +40,8 @@ def markdown(results: dict[str, Any]) -> str:
         "size over all scalar parameters *and* all effects; seconds to 1,000 count everything from "
         "the model to its draws, compilation with empty caches and recovery included, and as many "
         "runs as 1,000 effective draws need (one at least). *Ratio* compares with the best plain "
-        "row.",
+        "row. Memory is what the process took at most beyond what it had taken with the data and "
+        "the plain model.",
         _sampling(cases),
         "## In one line",
         _overall(cases),
@@ -65,8 +66,14 @@ def _gradients(cases: dict, backend: str) -> str:
                 else "–"
             )
         row.append(f"{figures['all']['transform_s']:.2f}")
+        row.append(
+            ", ".join(digits(figures[v]["compile_s"]) for v in ("centred", "all"))
+            if "compile_s" in base
+            else "–"
+        )
         rows.append(row)
     head = [backend, "centred, µs", "non-centred", "dense", "one factor", "all", "transform, s"]
+    head.append("compile centred, all, s")
     return table(head, rows) if rows else ""
 
 
@@ -101,7 +108,7 @@ def _sampling(cases: dict) -> str:
             variant, sampler = key.split()
             label = [name, "marginal" if variant == "all" else variant, sampler]
             if "failed" in figures:
-                rows.append([*label, figures["failed"], *[""] * 9])
+                rows.append([*label, figures["failed"], *[""] * 10])
                 continue
             own, seconds = rate(figures), seconds_to_1000(figures)
             ratios = (
@@ -121,11 +128,12 @@ def _sampling(cases: dict) -> str:
                     + (f" + {digits(figures['recovery_s'])}" if variant == "all" else ""),
                     digits(seconds),
                     ratios[1],
+                    f"{figures['peak_MB']:,.0f}",
                 ]
             )
     head = ["model", "form", "sampler", "ESS", "R̂", "divergences", "gradients / draw"]
     head += ["ESS / 1,000 gradients", "ESS / s", "ratio", "compile + sample + recover, s"]
-    head += ["s to 1,000", "ratio"]
+    head += ["s to 1,000", "ratio", "memory, MB"]
     return table(head, rows) if rows else ""
 
 
