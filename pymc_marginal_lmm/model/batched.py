@@ -60,17 +60,13 @@ def over_draws(
         if not varying.isdisjoint(node.inputs):
             varying.update(node.outputs)
         elif isinstance(node.op, RandomVariable):
-            draw = node.out
-            noise[draw] = pt.tensor(shape=(None, *draw.type.shape), dtype=draw.dtype)
-            varying.add(draw)
-    replacements = {**several, **noise}
-    many = vectorize_graph(outputs, replacements)
+            noise[node.out] = _several(node.out, count)
+            varying.add(node.out)
+    many = vectorize_graph(outputs, {**several, **noise})
     many = [
         new if new.type.ndim > old.type.ndim else pt.broadcast_to(new, (count, *_lengths(old)))
         for new, old in zip(many, outputs, strict=True)
     ]
-    drawn = {new: _several(old, count) for old, new in noise.items()}
-    many = graph_replace(many, drawn, strict=False)
     # Shapes may still refer to the parameters of one draw; any will do.
     one = {parameter: values[0] for parameter, values in several.items()}
     many = graph_replace(many, one, strict=False)

@@ -8,6 +8,7 @@ sum of squared residuals at ``u = F⁻¹h``, which loses no digits where ``rᵀW
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -147,6 +148,12 @@ def _solve(pattern: Pattern | None, *system: np.ndarray) -> tuple[np.ndarray, ..
     return log_det, u1, u2, *work
 
 
+@lru_cache(maxsize=1)
+def _pattern(starts: bytes, columns: bytes, n_columns: int) -> Pattern:
+    """Return the same pattern from call to call: to find its pairs takes longer than to solve."""
+    return Pattern(*(np.frombuffer(x, dtype="int32") for x in (starts, columns)), n_columns)
+
+
 def solve_many(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
     """Solve many systems at once, where :class:`BlockSolve` has axes in front (``recover``).
 
@@ -164,7 +171,7 @@ def solve_many(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
             return results
     else:
         first = (0,) * len(batch)
-        pattern = Pattern(starts[first], columns[first], system[2].shape[-1])
+        pattern = _pattern(starts[first].tobytes(), columns[first].tobytes(), system[2].shape[-1])
     single = [_solve(pattern, *(x[i] for x in system)) for i in np.ndindex(batch)]
     return tuple(
         np.stack(outs).reshape(batch + np.shape(outs[0])) for outs in zip(*single, strict=True)
