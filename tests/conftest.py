@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# Gives JAX as many devices as chains may need, which has to happen before JAX is first used.
+import pymc.sampling.jax  # noqa: F401
 import pytest
 
 

@@ -2,7 +2,7 @@
 
 Every measurement runs in a process of its own, one after the other, and is written into the JSON
 file at once, from which the tables are made. A run that was stopped is taken up with ``--resume``;
-``--only``, ``--kind`` and ``--variant`` measure some things again.
+``--only``, ``--kind``, ``--variant`` and ``--sampler`` measure some things again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with the paper's data sets")
     parser.add_argument("--only", nargs="+", help="names of models")
     parser.add_argument("--variant", nargs="+", default=SAMPLED, help="which to sample")
+    parser.add_argument("--sampler", nargs="+", choices=SAMPLERS, default=SAMPLERS)
     parser.add_argument("--kind", nargs="+", default=KINDS)
     parser.add_argument("--resume", action="store_true", help="keep what has been measured")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds per measurement")
@@ -36,7 +37,8 @@ def main() -> None:
     args = parser.parse_args()
 
     results: dict[str, Any] = {"cases": {}}
-    again = args.only or args.kind != KINDS or tuple(args.variant) != SAMPLED
+    again = args.only or args.kind != KINDS
+    again = again or tuple(args.variant) != SAMPLED or tuple(args.sampler) != SAMPLERS
     if args.out.exists() and (args.resume or again):
         results = json.loads(args.out.read_text())
     results["machine"] = machine()
@@ -46,7 +48,7 @@ def main() -> None:
         if "gradient" in args.kind:
             jobs += [("gradient", name, [backend]) for backend in ("jax", "numba")]
         if "sampling" in args.kind and case.sampled:
-            jobs += [("sampling", name, [v, s]) for v in args.variant for s in SAMPLERS]
+            jobs += [("sampling", name, [v, s]) for v in args.variant for s in args.sampler]
     data = ["--data", str(args.data)] if args.data is not None else []
     for kind, name, options in track(jobs, "Measuring"):
         if args.resume and " ".join(options) in results["cases"].get(name, {}).get(kind, {}):
