@@ -8,7 +8,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from pymc_marginal_lmm.paper.tables import rates
 
@@ -82,10 +84,20 @@ def insteval(results: Sequence[Result], path: Path) -> None:
             axes.tick_params(axis="y", length=0)
         places[0].set_yticks(range(len(results)), labels)
         places[0].set_ylim(len(results) - 0.5, -0.5)
-        places[0].set_xscale("log")
+        _logarithmic(places[0])
         places[1].set_xlim(left=0)
-        places[2].set_xscale("log")
+        _logarithmic(places[2])
         save(figure, path)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Make an axis logarithmic, with numbers that do not touch: 20, 50, 100, or powers of ten."""
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if high < 100 * low:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
 
 
 def _strategy(result: Result) -> str:
@@ -183,7 +195,7 @@ def speeds(results: Sequence[Result], path: Path) -> None:
             axes.grid(axis="x", color=INK, alpha=0.25, lw=0.6)
             axes.tick_params(axis="y", length=0)
             if key != "ess":
-                axes.set_xscale("log")
+                _logarithmic(axes)
         places[0].set_yticks(range(len(models)), models)
         places[0].set_ylim(len(models) - 0.5, -0.5)
         handles, labels = places[0].get_legend_handles_labels()
