@@ -151,7 +151,8 @@ def _solve(pattern: Pattern | None, *system: np.ndarray) -> tuple[np.ndarray, ..
 @lru_cache(maxsize=1)
 def _pattern(starts: bytes, columns: bytes, n_columns: int) -> Pattern:
     """Return the same pattern from call to call: to find its pairs takes longer than to solve."""
-    return Pattern(*(np.frombuffer(x, dtype="int32") for x in (starts, columns)), n_columns)
+    places, entries = (np.frombuffer(x, dtype="int32") for x in (starts, columns))
+    return Pattern(places, entries, n_columns)
 
 
 def solve_many(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
