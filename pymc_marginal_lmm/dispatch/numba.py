@@ -320,8 +320,8 @@ def numba_funcify_log_evidence_pullback(op: LogEvidencePullback, node: Any, **kw
         v, p, span = contiguous3(v, p, span)
         w_bar, s_bar = np.empty(1, dtype=A.dtype), np.empty(1, dtype=A.dtype)
         scale_bar, c_bar = np.empty_like(scale), np.empty_like(c)
-        # A large matrix more would cost its page faults.
         u, e, U = contiguous3(u, e, U)
+        # A large matrix more would cost its page faults.
         C = U if overwrite else np.empty_like(U)
         kernel(
             w.ctypes, scale.ctypes, s.ctypes, c.ctypes, A.ctypes, v.ctypes, p.ctypes, span.ctypes,

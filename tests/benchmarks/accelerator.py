@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from pymc.sampling.jax import get_jaxified_logp
 from pymc_marginal_lmm.paper.cells import machine
 from pymc_marginal_lmm.paper.tables import digits
 from pymc_marginal_lmm.paper.tables import markdown as table
-from tests.benchmarks.gradient import ROUNDS, repetitions
+from tests.benchmarks.gradient import in_turns, looped
 from tests.benchmarks.variants import VARIANTS, find, variant
 
 SPREAD = 0.1
@@ -59,21 +58,13 @@ def measure(model: pm.Model, chains: int) -> dict[str, dict[str, float]]:
     logp = get_jaxified_logp(model, negative_logp=False)
     gradient = jax.vmap(jax.value_and_grad(lambda x: logp(x)))
     start = points(model, chains)
-
-    def loop(count: int, x: list) -> list:
-        def body(_: int, x: list) -> list:
-            _, g = gradient(x)
-            return jax.tree.map(lambda a, b: a + 1e-12 * b, x, g)
-
-        return jax.lax.fori_loop(0, count, body, x)
-
     calls: dict[str, Callable[[int], object]] = {}
     figures: dict[str, dict[str, float]] = {}
     reference = None
     for kind, device in devices().items():
         with jax.default_device(device):
             # Of each device its own: what is traced holds arrays of the device of its time.
-            program = jax.jit(lambda count, x: loop(count, x))
+            program = jax.jit(looped(gradient))
             values = jax.device_get(jax.jit(lambda x: gradient(x))(start))
             reference = values if reference is None else reference
             clock = time.perf_counter()
@@ -88,15 +79,7 @@ def measure(model: pm.Model, chains: int) -> dict[str, dict[str, float]]:
                 jax.block_until_ready(program(count, start))
 
         calls[kind] = call
-    for kind, call in calls.items():
-        count = repetitions(call)
-        times = []
-        for _ in range(ROUNDS):
-            clock = time.perf_counter()
-            call(count)
-            times.append(1e6 * (time.perf_counter() - clock) / count)
-        figures[kind] |= {"us_min": min(times), "us_median": statistics.median(times)}
-    return figures
+    return {kind: figures[kind] | own for kind, own in in_turns(calls).items()}
 
 
 def page(results: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +33,37 @@ def repetitions(call: Callable[[int], object]) -> int:
     return max(1, int(SECONDS / max((time.perf_counter() - clock) / 10, 1e-7)))
 
 
+def in_turns(calls: Mapping[str, Callable[[int], object]]) -> dict[str, dict[str, float]]:
+    """Return the µs that each call takes, from rounds in turns: a slow minute hits all."""
+    counts = {name: repetitions(call) for name, call in calls.items()}
+    figures: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            clock = time.perf_counter()
+            call(counts[name])
+            figures[name].append(1e6 * (time.perf_counter() - clock) / counts[name])
+    return {
+        name: {"us_min": min(times), "us_median": statistics.median(times)}
+        for name, times in figures.items()
+    }
+
+
+def looped(gradient: Callable[[list], tuple]) -> Callable[[int, list], list]:
+    """Return a loop of gradients; each point depends on the gradient before it."""
+    import jax
+
+    def loop(count: int, x: list) -> list:
+        def body(_: int, x: list) -> list:
+            _, g = gradient(x)
+            return jax.tree.map(lambda a, b: a + 1e-12 * b, x, g)
+
+        return jax.lax.fori_loop(0, count, body, x)
+
+    return loop
+
+
 def in_jax(model: pm.Model) -> Callable[[int], object]:
-    """Return a jitted loop of gradients; each point depends on the gradient before it."""
+    """Return a jitted loop of gradients."""
     import jax
     from pymc.sampling.jax import get_jaxified_logp
 
@@ -43,14 +72,7 @@ def in_jax(model: pm.Model) -> Callable[[int], object]:
     gradient = jax.value_and_grad(lambda x: logp(x))
     start = [np.asarray(x, dtype="float64") for x in model.initial_point().values()]
 
-    @jax.jit
-    def loop(repetitions: int, x: list) -> list:
-        def body(_: int, x: list) -> list:
-            _, g = gradient(x)
-            return jax.tree.map(lambda a, b: a + 1e-12 * b, x, g)
-
-        return jax.lax.fori_loop(0, repetitions, body, x)
-
+    loop = jax.jit(looped(gradient))
     return lambda repetitions: jax.block_until_ready(loop(repetitions, start))
 
 
@@ -87,26 +109,10 @@ def main() -> None:
         calls[name] = (in_jax if args.backend == "jax" else in_numba)(model)
         calls[name](1)
         compilation[name] = time.perf_counter() - clock
-    counts = {name: repetitions(call) for name, call in calls.items()}
-    figures: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS):  # in turns, so that a slow minute of the machine hits all
-        for name, call in calls.items():
-            clock = time.perf_counter()
-            call(counts[name])
-            figures[name].append(1e6 * (time.perf_counter() - clock) / counts[name])
-    print(
-        json.dumps(
-            {
-                name: {
-                    "us_min": min(times),
-                    "us_median": statistics.median(times),
-                    "transform_s": transform[name],
-                    "compile_s": compilation[name],
-                }
-                for name, times in figures.items()
-            }
-        )
-    )
+    figures = in_turns(calls)
+    for name, own in figures.items():
+        own |= {"transform_s": transform[name], "compile_s": compilation[name]}
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -85,6 +86,17 @@ def sparse(
 def stored(trailing: FactorLayout) -> int:
     """Return how many packed rows a factor has."""
     return trailing.n_effects if trailing.shared else trailing.size
+
+
+def complex_steps(function: Callable[[np.ndarray], complex], x: np.ndarray) -> np.ndarray:
+    """Differentiate a holomorphic function of an array, element by element."""
+    x = np.asarray(x, dtype=complex)
+    bar = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        step = x.copy()
+        step[index] += 1e-30j
+        bar[index] = function(step).imag / 1e-30
+    return bar
 
 
 class Rows(NamedTuple):
@@ -256,13 +268,9 @@ class Case:
 
     def gradient(self, name: str) -> np.ndarray:
         """Differentiate ``dense`` by complex steps: exact to rounding."""
-        x = np.asarray(getattr(self.args, name), dtype=complex)
-        bar = np.zeros(x.shape)
-        for index in np.ndindex(x.shape):
-            step = x.copy()
-            step[index] += 1e-30j
-            bar[index] = self.dense(self.args._replace(**{name: step})).imag / 1e-30
-        return bar
+        return complex_steps(
+            lambda x: self.dense(self.args._replace(**{name: x})), getattr(self.args, name)
+        )
 
 
 CASES = [

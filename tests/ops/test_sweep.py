@@ -6,7 +6,7 @@ Sweeps that leave a dense block only are tested with it: ``test_log_evidence``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import jax
 import numpy as np
@@ -19,6 +19,8 @@ from pymc.sampling.jax import get_jaxified_graph
 from pymc_marginal_lmm.ops import SweepFactor
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept
+from tests.ops import problems
+from tests.ops.problems import complex_steps
 
 BACKENDS = ("FAST_COMPILE", "NUMBA", "JAX")
 DESIGN = ("A", "near", "far")
@@ -98,24 +100,15 @@ class Case:
 
     def gradient(self, name: str) -> np.ndarray:
         """Differentiate the outputs, weighed by the cotangents, by complex steps."""
-        x = np.asarray(getattr(self.args, name), dtype=complex)
-        bar = np.zeros(x.shape)
-        for index in np.ndindex(x.shape):
-            step = x.copy()
-            step[index] += 1e-30j
-            outputs = self.dense(self.args._replace(**{name: step}))
-            total = sum(np.sum(o * c) for o, c in zip(outputs, self.cotangents, strict=True))
-            bar[index] = total.imag / 1e-30
-        return bar
+
+        def weighed(x: np.ndarray) -> complex:
+            outputs = self.dense(self.args._replace(**{name: x}))
+            return sum(np.sum(o * c) for o, c in zip(outputs, self.cotangents, strict=True))
+
+        return complex_steps(weighed, getattr(self.args, name))
 
 
-def factor(*widths: int) -> FactorLayout:
-    starts, rows = [], []
-    for width in widths:
-        starts += [len(starts)] * width
-        rows += [width] * width
-    return FactorLayout(0, tuple(starts), tuple(rows))
-
+factor = partial(problems.factor, 0)  # a case says itself how many levels it has
 
 CASES = [
     Case("one effect", 5, factor(1), 1, 3),
