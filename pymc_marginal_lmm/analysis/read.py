@@ -7,22 +7,14 @@ candidates shrinks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.transforms import ZeroSumTransform
-from pymc.model.fgraph import (
-    ModelDeterministic,
-    ModelFreeRV,
-    ModelObservedRV,
-    ModelPotential,
-)
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
-from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.traversal import ancestors
 
 from pymc_marginal_lmm.analysis.affine import AffineReader
 from pymc_marginal_lmm.analysis.finite import check_finite
@@ -33,83 +25,19 @@ from pymc_marginal_lmm.analysis.priors import (
     FAMILIES,
     GaussianPrior,
     distribution_name,
-    integrates_to_one,
     is_gaussian,
     read_prior,
 )
-from pymc_marginal_lmm.analysis.remedies import likelihood_remedy
 from pymc_marginal_lmm.analysis.replace import substitute
+from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.rows import stack_rows
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
+from pymc_marginal_lmm.analysis.uses import check_other_uses, mean_and_sigma
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
 from pymc_marginal_lmm.values import NotKnown, Values
 
-__all__ = ["ModelGraph", "Reading", "read_model"]
-
-
-class ModelGraph:
-    """The variables of a model's FunctionGraph, by role.
-
-    Parameters
-    ----------
-    fgraph : FunctionGraph
-    free : sequence of Variable, optional
-        The free variables in the order of the user's model, parents first.
-    """
-
-    def __init__(self, fgraph: FunctionGraph, free: Sequence[Variable] | None = None) -> None:
-        self.fgraph = fgraph
-        by_role: dict[type, list[Variable]] = {}
-        for node in fgraph.toposort():
-            by_role.setdefault(type(node.op), []).extend(node.outputs)
-        self.free = by_role.get(ModelFreeRV, []) if free is None else list(free)
-        self.observed = by_role.get(ModelObservedRV, [])
-        self.potentials = by_role.get(ModelPotential, [])
-        self.deterministics = by_role.get(ModelDeterministic, [])
-
-    @staticmethod
-    def rv(variable: Variable) -> Variable:
-        """Return the random variable, or the expression, behind a model variable."""
-        return variable.owner.inputs[0]
-
-    @staticmethod
-    def value(variable: Variable) -> Variable:
-        """Return the value variable of a random variable, or the data of an observed one."""
-        return variable.owner.inputs[1]
-
-    def uninformed(self) -> list[Variable]:
-        """Return the free variables that no likelihood and no Potential depends on.
-
-        Whatever they are, they integrate to one: data say nothing about them but through their
-        parents. Outputs of one node have one joint density and so are informed together. A
-        variable that may not integrate to one informs its parents, as data would.
-        """
-        others = [v for v in self.free if not integrates_to_one(self.rv(v), v.owner.op.transform)]
-        roots = [self.rv(v) for v in (*self.observed, *self.potentials, *others)]
-        informed: set[Variable] = set()
-        while True:
-            reached = set(ancestors(roots))
-            nodes = {root.owner for root in roots}
-            more = [
-                variable
-                for variable in self.free
-                if variable not in informed
-                and (variable in reached or self.rv(variable).owner in nodes)
-            ]
-            if not more:
-                return [variable for variable in self.free if variable not in informed]
-            informed.update(more)
-            roots += [self.rv(variable) for variable in more]
-
-    def parents(self, expressions: Iterable[Variable]) -> list[Variable]:
-        """Return the free variables that expressions depend on directly."""
-        reached = set(ancestors(list(expressions), blockers=self.free))
-        return [variable for variable in self.free if variable in reached]
-
-    def parameters(self, variable: Variable) -> list[Variable]:
-        """Return the inputs of the random variable behind a model variable."""
-        return list(self.rv(variable).owner.inputs)
+__all__ = ["Reading", "read_model"]
 
 
 @dataclass
@@ -203,7 +131,7 @@ def _read_exactly(
     sampled = [v for v in graph.free if v not in candidates and v not in barren]
     shapes = _read_shapes(graph, candidates, values)
     priors = _read_priors(graph, shapes)
-    _check_other_uses(graph, candidates, sampled)
+    check_other_uses(graph, candidates, sampled)
 
     reader = AffineReader(values, sampled)
     leaves = [variable for variable in graph.free if variable in candidates]  # parents first
@@ -215,7 +143,7 @@ def _read_exactly(
     for response in graph.observed:
         if any(parent in candidates for parent in graph.parents(graph.parameters(response))):
             shape = values.shape(graph.rv(response))
-            mean, _ = _mean_and_sigma(graph, response)
+            mean, _ = mean_and_sigma(graph, response)
             linear = reader.read(mean, shape)
             if linear:
                 responses.append(response)
@@ -224,7 +152,7 @@ def _read_exactly(
     if unused:
         raise Refusal(unused, "it enters no likelihood", "Remove it, or leave it sampled.")
 
-    offsets = [_mean_and_sigma(graph, response)[0] for response in responses]
+    offsets = [mean_and_sigma(graph, response)[0] for response in responses]
     offsets = substitute(offsets, reader.zeros(offsets), sampled)
     offsets = substitute(offsets, _at_prior_mean(leaves, priors, shapes, sampled), sampled)
     model_responses = tuple(
@@ -233,7 +161,7 @@ def _read_exactly(
             family=FAMILIES[type(graph.rv(response).owner.op)],  # type: ignore[arg-type]
             shape=values.shape(graph.rv(response)),
             offset=offset,
-            sigma=_mean_and_sigma(graph, response)[1],
+            sigma=mean_and_sigma(graph, response)[1],
         )
         for response, offset in zip(responses, offsets, strict=True)
     )
@@ -315,55 +243,6 @@ def _read_priors(
         if scaling:
             raise Refusal(scaling, f"it enters the scale of '{candidate.name}'", LEAVE_SAMPLED)
     return priors
-
-
-def _check_other_uses(
-    graph: ModelGraph, candidates: Sequence[Variable], sampled: Sequence[Variable]
-) -> None:
-    """Refuse effects that matter to anything but the mean of a Normal likelihood or effect."""
-
-    def entering(expressions: Iterable[Variable]) -> list[Variable]:
-        return [parent for parent in graph.parents(expressions) if parent in candidates]
-
-    for response in graph.observed:
-        effects = entering(graph.parameters(response))
-        if not effects:
-            continue
-        rv = graph.rv(response)
-        if type(rv.owner.op) not in FAMILIES:
-            raise Refusal(
-                effects,
-                f"the likelihood of '{response.name}' is {distribution_name(rv)}",
-                likelihood_remedy(distribution_name(rv)),
-            )
-        _, sigma = _mean_and_sigma(graph, response)
-        if in_sigma := entering([sigma]):
-            raise Refusal(
-                in_sigma,
-                f"it enters the standard deviation of '{response.name}'",
-                "Effects in the mean can be integrated out, effects in sigma cannot: "
-                "leave it sampled.",
-            )
-    for potential in graph.potentials:
-        if effects := entering([graph.rv(potential)]):
-            raise Refusal(
-                effects,
-                f"the Potential '{potential.name}' depends on it",
-                "Remove the Potential, or leave the variable sampled.",
-            )
-    for other in sampled:
-        if effects := entering(graph.parameters(other)):
-            raise Refusal(
-                effects,
-                f"the prior of '{other.name}', which stays sampled, depends on it",
-                f"Integrate out '{other.name}' as well if that is possible, or leave both sampled.",
-            )
-
-
-def _mean_and_sigma(graph: ModelGraph, response: Variable) -> tuple[Variable, Variable]:
-    node = graph.rv(response).owner
-    mean, sigma = node.op.dist_params(node)
-    return mean, sigma
 
 
 def _at_prior_mean(

@@ -18,7 +18,8 @@ from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.traversal import ancestors, io_toposort
 
-from pymc_marginal_lmm.analysis.read import ModelGraph, Reading, read_model
+from pymc_marginal_lmm.analysis.read import Reading, read_model
+from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.data import StructuralData, fix_dims, guard_data
 from pymc_marginal_lmm.model.fold import fold_scales as fold_scales_of
