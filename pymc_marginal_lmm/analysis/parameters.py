@@ -37,7 +37,7 @@ class Parameters:
         start, size = self._starts[-1], int(np.prod(shape, dtype=int))
         self._pieces.append(flat)
         self._starts.append(start + size)
-        return start + np.arange(size).reshape(shape)
+        return np.arange(start, start + size).reshape(shape)
 
     def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
         """Multiply a tensor by a factor; together they broadcast to ``shape``."""

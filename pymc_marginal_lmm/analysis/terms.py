@@ -70,6 +70,11 @@ class Factor:
     numbers: np.ndarray
     places: np.ndarray
 
+    def __post_init__(self) -> None:
+        # NumPy makes scalars, which cannot be written into, of what it computes without axes.
+        object.__setattr__(self, "numbers", np.asarray(self.numbers))
+        object.__setattr__(self, "places", np.asarray(self.places))
+
     def broadcast(self, shape: tuple[int, ...]) -> Factor:
         """Return the factor broadcast to ``shape``."""
         return Factor(np.broadcast_to(self.numbers, shape), np.broadcast_to(self.places, shape))

@@ -169,6 +169,7 @@ def test_most_models_are_free_of_rows() -> None:
         "sigma_by_row",
         "data_predictors",
         "data_indices",
+        "precisions_and_centred_data",
         "nonlinear_coefficient",
     ]
 

@@ -233,3 +233,15 @@ def fibrosis_like() -> None:
     items = pm.Normal("item", 0.0, kappa, shape=3)
     mu = beta * data.x + pt.exp(0.5 * lam)[item] * u[person] + items[item]
     pm.Normal("y", mu, sigma, observed=data.y)
+
+
+@canonical("b", "u", tags=("data",))
+def precisions_and_centred_data() -> None:
+    # Scalars divided by scalars: precisions as BUGS users write them, and a mean of data.
+    data = Rows()
+    g, x = data.index(5), pm.Data("x", data.x)
+    precision, of_u = pm.Gamma("precision", 2.0, 1.0), pm.Gamma("precision_u", 2.0, 1.0)
+    b = pm.Normal("b", 0.0, 2.0)
+    u = pm.Normal("u", 0.0, 1.0 / pt.sqrt(of_u), shape=5)
+    mu = b * (x - x.mean()) + (of_u / precision) * u[g]
+    pm.Normal("y", mu, 1.0 / pt.sqrt(precision), observed=data.y)

@@ -15,6 +15,7 @@ from tests.random_models.spellings import (
     ADD_ALIKE,
     ADD_ALL,
     CENTRE,
+    CENTRED,
     CHOOSE,
     HALVES,
     HOSTILE,
@@ -26,6 +27,8 @@ from tests.random_models.spellings import (
     LINEAR_BUT_UNUSUAL,
     MAT_VEC,
     MULTIPLY,
+    PRECISION,
+    RATIO,
     ROW_DOT,
     SAME_AXIS,
     SAME_BY,
@@ -33,6 +36,7 @@ from tests.random_models.spellings import (
     SAME_VECTOR,
     STACK,
     STACK_COLUMNS,
+    STANDARDISED,
     TABLE,
     TIMES_COLUMNS,
     TIMES_TRANSPOSE,
@@ -49,11 +53,13 @@ from tests.random_models.spellings import (
     index_twice,
     mat_vec,
     multiply,
+    precision,
     row_dot,
     same,
     same_by,
     stack,
     stack_columns,
+    standardised,
     subtract,
     table,
     times_columns,
@@ -129,9 +135,12 @@ class Author:
         values = self.rng.integers(self.levels[above], size=self.levels[factor])
         return self.number(f"parent{factor}", self.data.get(f"parent{factor}", values))
 
-    def covariate(self, r: int) -> Name:
+    def covariate(self, r: int) -> Expression:
         name = self.pick("x", "w")
-        return self.number(f"{name}{r}", self.normal(self.rows[r]))
+        x = self.number(f"{name}{r}", self.normal(self.rows[r]))
+        if not self.seldom():
+            return x
+        return self.op(standardised, STANDARDISED, x) if self.often() else Op(centre, (x,), CENTRED)
 
     def design(self, r: int, columns: int) -> Name:
         X = self.normal(self.rows[r], columns)
@@ -153,6 +162,22 @@ class Author:
         if old and self.seldom():  # shared by several terms
             return Name(old[0].name, shape)
         return self.declare("tau", "HalfNormal", shape)
+
+    def scale(self) -> Expression:
+        """Return one positive number, as authors come by it."""
+        kind = self.pick("tau", "tau", "tau", "precision", "ratio", "product", "vector", "data")
+        if kind == "precision":
+            return self.op(precision, PRECISION, self.positive())
+        if kind == "ratio":
+            return self.op(divide, RATIO, self.positive(), self.positive())
+        if kind == "product":
+            return self.op(multiply, MULTIPLY[:3], self.positive(), self.positive())
+        if kind == "vector":
+            return self.positive((1,))
+        if kind == "data":
+            half = self.number("half", np.array(0.5))
+            return self.op(multiply, MULTIPLY[:3], half, self.positive())
+        return self.positive()
 
     def coefficient(self) -> Name:
         """Return one common coefficient."""
@@ -235,7 +260,7 @@ class Author:
         M = self.levels[factor]
         kind = self.pick("tau", "number", "by kind", "by level", "vector", "product")
         if kind == "tau":
-            return self.positive()
+            return self.scale()
         if kind == "number":
             return Number(0.7)
         if kind == "by kind":
@@ -352,7 +377,7 @@ class Author:
         if change == "slope":
             t = self.op(multiply, MULTIPLY, t, self.covariate(r))
         if change == "scaled":
-            t = self.op(multiply, MULTIPLY, t, self.positive())
+            t = self.op(multiply, MULTIPLY, t, self.scale())
         if change == "loading":
             item = self.number(f"item{r}", np.arange(self.rows[r]) % 3)
             lam = self.declare("lam", self.pick("HalfNormal", "StudentT"), (3,))
@@ -401,7 +426,7 @@ class Author:
         n = self.rows[r]
         kind = self.pick("scalar", "known", "stratum", "rows", "errors", "weights", "effects")
         if kind == "scalar":
-            return self.positive()
+            return self.scale()
         if kind == "known":
             return Number(0.8)
         if kind == "stratum":

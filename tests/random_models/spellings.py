@@ -87,6 +87,14 @@ def choose(condition, a, b):  # type: ignore[no-untyped-def]
     return np.where(condition, a, b)
 
 
+def standardised(a):  # type: ignore[no-untyped-def]
+    return (a - a.mean()) / (1 + a.std())
+
+
+def precision(a):  # type: ignore[no-untyped-def]
+    return 1 / np.sqrt(a)
+
+
 def halves(a, b):  # type: ignore[no-untyped-def]
     k = len(a) // 2
     return np.concatenate([a[:k], b[k:]])
@@ -356,6 +364,29 @@ TIMES_TRANSPOSE = (
 TIMES_COLUMNS = ("({1} @ {0}).T", "pt.dot({1}, {0}).T", "{0}.T @ {1}.T")
 TRANSPOSE = ("{0}.T", "pt.transpose({0})", "{0}.dimshuffle(1, 0)", "pt.moveaxis({0}, 0, 1)")
 CENTRE = ("{0} - {0}.mean()", "{0} - pt.sum({0}) / {n}", "(np.eye({n}) - 1 / {n}) @ {0}")
+CENTRED = "{0} - {0}.mean()"
+STANDARDISED = (
+    "({0} - {0}.mean()) / (1 + {0}.std())",
+    "({0} - {0}.mean()) * (1 / (1 + {0}.std()))",
+    "{0} / (1 + {0}.std()) - {0}.mean() / (1 + {0}.std())",
+)
+
+PRECISION = (
+    "1 / pt.sqrt({0})",
+    "{0} ** -0.5",
+    "pt.sqrt(1 / {0})",
+    "pt.sqrt({0}) / {0}",
+    "pt.reciprocal(pt.sqrt({0})) ** 1",
+    "1 / pt.sqrt({0})[None][0]",
+)
+
+RATIO = (
+    "{0} / {1}",
+    "pt.true_div({0}, {1})",
+    "{0} * (1 / {1})",
+    "{0} * {1} ** -1",
+    "1 / ({1} / {0})",
+)
 
 LINEAR_BUT_UNUSUAL = (
     "pt.concatenate(pt.split({0}, [{k}, {n} - {k}], n_splits=2, axis=0))",
