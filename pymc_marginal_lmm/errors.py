@@ -1,8 +1,32 @@
-"""The one exception of the package: a refusal that says what to do next."""
+"""The exceptions of the package: a refusal that says what to do next, and a fault of its own."""
 
 from __future__ import annotations
 
-__all__ = ["NotMarginalizable"]
+__all__ = ["InternalError", "NotMarginalizable"]
+
+
+class InternalError(RuntimeError):
+    """A model that the package made is not what it should be: a fault of the package.
+
+    Parameters
+    ----------
+    variable : str
+        Name of the variable that is wrong.
+    reason : str
+        What is wrong with it.
+    """
+
+    def __init__(self, variable: str, reason: str) -> None:
+        self.variable = variable
+        self.reason = reason
+        super().__init__(
+            f"A fault of pymc_marginal_lmm, not of your model, at '{variable}': {reason}. The "
+            "model that was made is not returned, since its density would be wrong. Please report "
+            "this, with the code of your model."
+        )
+
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return type(self), (self.variable, self.reason)
 
 
 class NotMarginalizable(ValueError):

@@ -16,11 +16,13 @@ from pytensor.graph.fg import FunctionGraph
 
 from pymc_marginal_lmm.algebra.conditional import draw, log_conditional
 from pymc_marginal_lmm.model.initial_values import without_initial_values
+from pymc_marginal_lmm.model.invariants import check_restored
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.restore import (
     add_dependents,
     add_effects,
     marginal_nodes,
+    marginal_ops,
     observed_responses,
     recoverable,
     restored_model,
@@ -145,4 +147,6 @@ def conditional(model: Model, rvs: str | Sequence[str] | None = None) -> Model:
     with without_initial_values(model):
         fgraph, _ = fgraph_from_model(model)
     conditional_fgraph(fgraph, names)
-    return restored_model(fgraph, model)
+    full = restored_model(fgraph, model)
+    check_restored(model, full, marginal_ops(model), available if names is None else set(names))
+    return full

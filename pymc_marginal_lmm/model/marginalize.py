@@ -24,9 +24,11 @@ from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.data import StructuralData, fix_dims, guard_data
 from pymc_marginal_lmm.model.fold import fold_scales as fold_scales_of
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
+from pymc_marginal_lmm.model.invariants import check_marginal
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
 from pymc_marginal_lmm.model.order import keep_order, order_of
 from pymc_marginal_lmm.model.restore import marginal_ops
+from pymc_marginal_lmm.model.shapes import cut_shapes
 from pymc_marginal_lmm.model.shared import freeze_unnamed_data
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 from pymc_marginal_lmm.model.xtensors import without_xtensors
@@ -105,6 +107,7 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
         with without_initial_values(frozen):
             fgraph, memo = fgraph_from_model(frozen)
         freeze_unnamed_data(fgraph)
+        cut_shapes(fgraph)
         candidates = None if names is None else [memo[frozen[name]] for name in names]
         order = [memo[frozen[rv.name]] for rv in plain.free_RVs]
         reading = read_model(ModelGraph(fgraph, order), candidates)
@@ -278,6 +281,7 @@ def marginalized(model: Model, rvs: Names | None, *, fold: bool) -> tuple[Model 
         raise next(iter(reading.refusals.values()))
     if reading.model is None:
         return None, reading
+    gone = [ModelGraph.rv(variable) for variable in (*reading.effects, *reading.barren)]
     marginalize_fgraph(fgraph, reading, plain)
     if fold:
         fold_scales_of(fgraph)
@@ -286,4 +290,5 @@ def marginalized(model: Model, rvs: Names | None, *, fold: bool) -> tuple[Model 
     marginal = model_from_fgraph(fgraph, mutate_fgraph=True)
     keep_initial_values(plain, marginal)
     keep_order(marginal, order_of(plain))
+    check_marginal(plain, marginal, gone)
     return marginal, reading

@@ -9,12 +9,14 @@ from pytensor.graph.fg import FunctionGraph
 from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.model.fold import unfold_scales
 from pymc_marginal_lmm.model.initial_values import without_initial_values
+from pymc_marginal_lmm.model.invariants import check_restored
 from pymc_marginal_lmm.model.restore import (
     add_dependents,
     add_effects,
     marginal_nodes,
     marginal_ops,
     observed_responses,
+    recoverable,
     restored_model,
     with_own_rngs,
 )
@@ -71,7 +73,7 @@ def unmarginalize(model: Model) -> Model:
     >>> [rv.name for rv in mlmm.unmarginalize(marginal).free_RVs]
     ['tau', 'u']
     """
-    if not marginal_ops(model):
+    if not (ops := marginal_ops(model)):
         raise ValueError(
             "This model has no integrated effects to restore: pass the model that marginalize() "
             "returned."
@@ -79,4 +81,6 @@ def unmarginalize(model: Model) -> Model:
     with without_initial_values(model):
         fgraph, _ = fgraph_from_model(model)
     unmarginalize_fgraph(fgraph)
-    return restored_model(fgraph, model)
+    full = restored_model(fgraph, model)
+    check_restored(model, full, ops, recoverable(model))
+    return full
