@@ -19,14 +19,19 @@ from pytensor.link.jax.dispatch import jax_funcify
 from pymc_marginal_lmm.ops import (
     BlockSolve,
     BlockSolvePullback,
+    BlockTridiagonalDraw,
+    BlockTridiagonalSolve,
+    BlockTridiagonalSolvePullback,
     LevelSums,
     LogEvidence,
     LogEvidencePullback,
     SweepFactor,
     SweepFactorPullback,
+    cyclic_reduction,
     elimination,
 )
 from pymc_marginal_lmm.ops.blocks import ArrayLibrary
+from pymc_marginal_lmm.ops.cyclic_reduction import Factor
 from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
 from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS as N_EVIDENCE
@@ -92,6 +97,40 @@ def jax_funcify_block_solve_pullback(op: BlockSolvePullback, **kwargs: Any) -> A
         return elimination.pullback(JAX, op.pattern, F12, Workspace(J, U22), *rest)
 
     return block_solve_pullback
+
+
+@jax_funcify.register(BlockTridiagonalSolve)
+def jax_funcify_block_tridiagonal_solve(op: BlockTridiagonalSolve, **kwargs: Any) -> Any:
+    def forward(D: Any, E: Any, h: Any) -> tuple:
+        log_det, factor = cyclic_reduction.factorize(JAX, D, E)
+        x = cyclic_reduction.backward(JAX, factor, cyclic_reduction.forward(JAX, factor, h))
+        return (log_det, x, *factor), (factor, x)
+
+    def backward(residuals: tuple, cotangents: tuple) -> tuple:
+        factor, x = residuals
+        return cyclic_reduction.pullback(JAX, factor, x, *cotangents[:2])
+
+    return _with_gradient(forward, backward)
+
+
+@jax_funcify.register(BlockTridiagonalSolvePullback)
+def jax_funcify_block_tridiagonal_solve_pullback(
+    op: BlockTridiagonalSolvePullback, **kwargs: Any
+) -> Any:
+    def block_tridiagonal_solve_pullback(J: Any, left: Any, right: Any, *rest: Any) -> tuple:
+        return cyclic_reduction.pullback(JAX, Factor(J, left, right), *rest)
+
+    return block_tridiagonal_solve_pullback
+
+
+@jax_funcify.register(BlockTridiagonalDraw)
+def jax_funcify_block_tridiagonal_draw(op: BlockTridiagonalDraw, **kwargs: Any) -> Any:
+    half = cyclic_reduction.forward if op.transpose else cyclic_reduction.backward
+
+    def block_tridiagonal_draw(J: Any, left: Any, right: Any, x: Any) -> Any:
+        return half(JAX, Factor(J, left, right), x)
+
+    return block_tridiagonal_draw
 
 
 @jax_funcify.register(LevelSums)

@@ -24,6 +24,9 @@ from pymc_marginal_lmm.dispatch import kernels
 from pymc_marginal_lmm.ops import (
     BlockSolve,
     BlockSolvePullback,
+    BlockTridiagonalDraw,
+    BlockTridiagonalSolve,
+    BlockTridiagonalSolvePullback,
     LevelSums,
     LogEvidence,
     LogEvidencePullback,
@@ -61,6 +64,35 @@ def _block_solve_pullback(  # type: ignore[no-untyped-def]
         carray(log_det_bar, (1,)), carray(u1_bar, (M, S)), carray(u2_bar, (q,)),
         carray(F11_bar, (M, S, S)), carray(F12_bar, (N,)), carray(F22_bar, (q, q)),
         carray(g1, (M, S)), carray(g2, (q,)),
+    )  # fmt: skip
+
+
+def _block_tridiagonal_solve(  # type: ignore[no-untyped-def]
+    D, E, h, log_det, x, J, left, right, m, B, k, n_even, n_odd
+):
+    kernels.block_tridiagonal_solve(
+        carray(D, (m, B, B)), carray(E, (m - 1, B, B)), carray(h, (m, B, k)),
+        carray(log_det, (1,)), carray(x, (m, B, k)),
+        carray(J, (n_even, B, B)), carray(left, (n_odd, B, B)), carray(right, (n_odd, B, B)),
+    )  # fmt: skip
+
+
+def _block_tridiagonal_pullback(  # type: ignore[no-untyped-def]
+    J, left, right, x, log_det_bar, x_bar, D_bar, E_bar, h_bar, m, B, k, n_even, n_odd
+):
+    kernels.block_tridiagonal_pullback(
+        carray(J, (n_even, B, B)), carray(left, (n_odd, B, B)), carray(right, (n_odd, B, B)),
+        carray(x, (m, B, k)), carray(log_det_bar, (1,)), carray(x_bar, (m, B, k)),
+        carray(D_bar, (m, B, B)), carray(E_bar, (m - 1, B, B)), carray(h_bar, (m, B, k)),
+    )  # fmt: skip
+
+
+def _block_tridiagonal_draw(  # type: ignore[no-untyped-def]
+    J, left, right, x, out, m, B, k, n_even, n_odd, transpose
+):
+    kernels.block_tridiagonal_draw(
+        carray(J, (n_even, B, B)), carray(left, (n_odd, B, B)), carray(right, (n_odd, B, B)),
+        carray(x, (m, B, k)), carray(out, (m, B, k)), transpose != 0,
     )  # fmt: skip
 
 
@@ -202,6 +234,77 @@ def numba_funcify_block_solve_pullback(op: BlockSolvePullback, node: Any, **kwar
         return F11_bar, F12_bar, F22_bar, g1, g2
 
     return block_solve_pullback, f"BlockSolvePullback-{dtype}-{node.inputs[0].type.ndim}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(BlockTridiagonalSolve)
+def numba_funcify_block_tridiagonal_solve(
+    op: BlockTridiagonalSolve, node: Any, **kwargs: Any
+) -> Any:
+    dtype = node.outputs[0].type.dtype
+    kernel = _external(_block_tridiagonal_solve, dtype, n_pointers=8, integers=(), n_sizes=5)
+    n_even, n_odd = (out.type.shape[0] for out in node.outputs[2:4])
+
+    @numba_njit
+    def block_tridiagonal_solve(D, E, h):  # type: ignore[no-untyped-def]
+        m, B, k = h.shape
+        D, E, h = contiguous3(D, E, h)
+        log_det, x = np.empty(1, dtype=D.dtype), np.empty_like(h)
+        J = np.empty((n_even, B, B), dtype=D.dtype)
+        left, right = np.empty((n_odd, B, B), dtype=D.dtype), np.empty((n_odd, B, B), dtype=D.dtype)
+        kernel(
+            D.ctypes, E.ctypes, h.ctypes,
+            log_det.ctypes, x.ctypes, J.ctypes, left.ctypes, right.ctypes, m, B, k, n_even, n_odd,
+        )  # fmt: skip
+        return np.asarray(log_det[0]), x, J, left, right
+
+    return block_tridiagonal_solve, f"BlockTridiagonalSolve-{dtype}-{n_even}-{n_odd}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(BlockTridiagonalSolvePullback)
+def numba_funcify_block_tridiagonal_solve_pullback(
+    op: BlockTridiagonalSolvePullback, node: Any, **kwargs: Any
+) -> Any:
+    dtype = node.outputs[0].type.dtype
+    kernel = _external(_block_tridiagonal_pullback, dtype, n_pointers=9, integers=(), n_sizes=5)
+
+    @numba_njit
+    def block_tridiagonal_solve_pullback(  # type: ignore[no-untyped-def]
+        J, left, right, x, log_det_bar, x_bar
+    ):
+        m, B, k = x.shape
+        J, left, right = contiguous3(J, left, right)
+        x, x_bar = np.ascontiguousarray(x), np.ascontiguousarray(x_bar)
+        bar = np.full(1, log_det_bar.item(), dtype=J.dtype)
+        D_bar, E_bar = np.empty((m, B, B), dtype=J.dtype), np.empty((m - 1, B, B), dtype=J.dtype)
+        h_bar = np.empty_like(x)
+        kernel(
+            J.ctypes, left.ctypes, right.ctypes, x.ctypes, bar.ctypes, x_bar.ctypes,
+            D_bar.ctypes, E_bar.ctypes, h_bar.ctypes,
+            m, B, k, J.shape[0], left.shape[0],
+        )  # fmt: skip
+        return D_bar, E_bar, h_bar
+
+    return block_tridiagonal_solve_pullback, f"BlockTridiagonalSolvePullback-{dtype}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(BlockTridiagonalDraw)
+def numba_funcify_block_tridiagonal_draw(op: BlockTridiagonalDraw, node: Any, **kwargs: Any) -> Any:
+    dtype, transpose = node.outputs[0].type.dtype, op.transpose
+    kernel = _external(_block_tridiagonal_draw, dtype, n_pointers=5, integers=(), n_sizes=6)
+
+    @numba_njit
+    def block_tridiagonal_draw(J, left, right, x):  # type: ignore[no-untyped-def]
+        m, B, k = x.shape
+        J, left, right = contiguous3(J, left, right)
+        x = np.ascontiguousarray(x)
+        out = np.empty_like(x)
+        kernel(
+            J.ctypes, left.ctypes, right.ctypes, x.ctypes, out.ctypes,
+            m, B, k, J.shape[0], left.shape[0], transpose,
+        )  # fmt: skip
+        return out
+
+    return block_tridiagonal_draw, f"BlockTridiagonalDraw-{dtype}-{transpose}-{DIGEST}"
 
 
 @numba_njit

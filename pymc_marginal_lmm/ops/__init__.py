@@ -6,6 +6,11 @@ from pymc_marginal_lmm.ops.block_solve import (
     block_solve,
     solve_many,
 )
+from pymc_marginal_lmm.ops.block_tridiagonal import (
+    BlockTridiagonalDraw,
+    BlockTridiagonalSolve,
+    BlockTridiagonalSolvePullback,
+)
 from pymc_marginal_lmm.ops.level_sums import LevelSums, level_sums
 from pymc_marginal_lmm.ops.log_evidence import LogEvidence, LogEvidencePullback
 from pymc_marginal_lmm.ops.sweep_factor import SweepFactor, SweepFactorPullback
@@ -13,6 +18,9 @@ from pymc_marginal_lmm.ops.sweep_factor import SweepFactor, SweepFactorPullback
 __all__ = [
     "BlockSolve",
     "BlockSolvePullback",
+    "BlockTridiagonalDraw",
+    "BlockTridiagonalSolve",
+    "BlockTridiagonalSolvePullback",
     "LevelSums",
     "LogEvidence",
     "LogEvidencePullback",

@@ -11,6 +11,11 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
+from pymc_marginal_lmm.dispatch.kernels.block_tridiagonal import (
+    block_tridiagonal_draw,
+    block_tridiagonal_pullback,
+    block_tridiagonal_solve,
+)
 from pymc_marginal_lmm.dispatch.kernels.elimination import block_solve, block_solve_pullback
 from pymc_marginal_lmm.dispatch.kernels.evidence import log_evidence, log_evidence_pullback
 from pymc_marginal_lmm.dispatch.kernels.sweep import sweep, sweep_pullback
@@ -18,6 +23,9 @@ from pymc_marginal_lmm.dispatch.kernels.sweep import sweep, sweep_pullback
 __all__ = [
     "block_solve",
     "block_solve_pullback",
+    "block_tridiagonal_draw",
+    "block_tridiagonal_pullback",
+    "block_tridiagonal_solve",
     "log_evidence",
     "log_evidence_pullback",
     "source_digest",

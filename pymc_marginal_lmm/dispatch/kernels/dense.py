@@ -19,9 +19,11 @@ from pymc_marginal_lmm.dispatch.kernels.tiles import ROWS, add_product
 
 __all__ = [
     "FAST",
+    "add",
     "dot",
     "factorize",
     "inverse",
+    "inverse_transposed",
     "mirror",
     "product",
     "scaled",
@@ -316,6 +318,26 @@ def _invert_triangle(A):  # type: ignore[no-untyped-def]
 
 
 @njit(error_model="numpy")
+def inverse_transposed(U, L):  # type: ignore[no-untyped-def]
+    """Write ``U⁻ᵀ`` of an upper triangular matrix into ``L``."""
+    n = U.shape[0]
+    L[:] = 0.0
+    for i in range(0, n, ROWS):
+        bottom = min(i + ROWS, n)
+        add_product(-1.0, U, L, L, i, i, 0, i, True)
+        for j in range(i, bottom):
+            L[j, j] = 1.0
+        _substitute(U, i, L, 0, bottom)
+
+
+@njit(error_model="numpy")
+def add(sign, A, B, C):  # type: ignore[no-untyped-def]
+    """``C += sign · AᵀB``; ``B`` and ``C`` are contiguous."""
+    for top in range(0, C.shape[0], ROWS):
+        add_product(sign, A, B, C, top, B.shape[0], 0, C.shape[1], False)
+
+
+@njit(error_model="numpy")
 def inverse(U, C):  # type: ignore[no-untyped-def]
     """Write ``(UᵀU)⁻¹``, in full, into ``C``, which may be ``U``."""
     n = U.shape[0]
@@ -326,13 +348,8 @@ def inverse(U, C):  # type: ignore[no-untyped-def]
         _lauum(C)
         mirror(C)
         return
-    L = np.zeros_like(U)  # U⁻ᵀ
-    for i in range(0, n, ROWS):
-        bottom = min(i + ROWS, n)
-        add_product(-1.0, U, L, L, i, i, 0, i, True)
-        for j in range(i, bottom):
-            L[j, j] = 1.0
-        _substitute(U, i, L, 0, bottom)
+    L = np.empty_like(U)
+    inverse_transposed(U, L)
     C[:] = 0.0
     for i in range(0, n, ROWS):
         add_product(1.0, L, L, C, i, n, i, n, True)
