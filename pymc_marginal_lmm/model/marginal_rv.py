@@ -1,8 +1,9 @@
 """The variable that stands in a marginal model for effects and responses together.
 
 :class:`MarginalRV` wraps the piece of the user's model between the parameters and the responses,
-unchanged: its inner graph draws the effects and then the responses, so that prior and posterior
-predictive sampling need no code of ours. Its log density is the exact marginal one. The symbolic
+unchanged: its inner graph draws the effects and then the responses, so that prior predictive
+sampling needs no code of ours (posterior predictive sampling is refused, see
+:mod:`~pymc_marginal_lmm.model.predictive`). Its log density is the exact marginal one. The symbolic
 parts of the :class:`~pymc_marginal_lmm.structure.MixedModel` are further outputs of the same inner
 graph: cloning, pickling and replacing parameters keep everything consistent without our help.
 """
@@ -18,10 +19,14 @@ from pymc.logprob.abstract import MeasurableOp, _logprob
 from pymc.logprob.transforms import Transform
 from pytensor import config
 from pytensor.compile.builders import OpFromGraph
-from pytensor.graph.basic import Variable
+from pytensor.compile.mode import optdb
+from pytensor.graph.basic import Apply, Variable
+from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.rewriting.basic import graph_rewriter
 from pytensor.graph.type import Type
 
 from pymc_marginal_lmm.algebra.density import log_density
+from pymc_marginal_lmm.model.predictive import refuse_given_parameters
 from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["Dependent", "MarginalRV", "inline"]
@@ -103,6 +108,11 @@ class MarginalRV(OpFromGraph, MeasurableOp):
         """Number of effect variables."""
         return len(self.structure.effects)
 
+    def prepare_node(self, node: Apply, **kwargs: Any) -> None:
+        """Check what is given, where no rewrite has done so."""
+        refuse_given_parameters(node)
+        super().prepare_node(node, **kwargs)
+
     def split(self, outputs: Sequence[Variable]) -> dict[str, list[Variable]]:
         """Name the outputs by their roles."""
         lengths = {
@@ -125,6 +135,20 @@ class MarginalRV(OpFromGraph, MeasurableOp):
         """
         parts = self.split(inline(self, inputs))
         return self.structure.with_symbols(parts["symbols"]), parts
+
+
+@graph_rewriter
+def check_given_parameters(fgraph: FunctionGraph) -> None:
+    """Check each marginal variable of a function that is compiled; nothing is rewritten."""
+    for node in fgraph.apply_nodes:
+        if isinstance(node.op, MarginalRV):
+            refuse_given_parameters(node)
+
+
+# Before inner graphs are put in the place of their Ops.
+optdb.register(
+    "check_given_parameters", check_given_parameters, "fast_compile", "fast_run", position=-0.02
+)
 
 
 def inline(op: OpFromGraph, inputs: Sequence[Variable]) -> list[Variable]:

@@ -177,17 +177,6 @@ def test_zero_variance_gives_effects_of_zero(marginal: pm.Model) -> None:
     assert_allclose(idata["posterior"]["u"], 0.0)
 
 
-def test_predictive_sampling(marginal: pm.Model) -> None:
-    prior = pm.sample_prior_predictive(50, model=marginal, random_seed=1)
-    assert prior["prior_predictive"]["y"].shape == (1, 50, 20)
-    idata = draws(n_draws=10)
-    predictive = pm.sample_posterior_predictive(
-        idata, model=marginal, random_seed=1, progressbar=False
-    )["posterior_predictive"]["y"]
-    assert predictive.shape == (2, 10, 20)
-    assert np.isfinite(predictive).all()
-
-
 def test_prior_predictive_matches_the_plain_model() -> None:
     """Marginal and plain model generate the same data: means and covariances over draws."""
     plain = build()
