@@ -19,6 +19,7 @@ from pytensor.graph.basic import Constant, Variable
 from pymc_marginal_lmm.analysis.affine import AffineReader
 from pymc_marginal_lmm.analysis.finite import check_finite
 from pymc_marginal_lmm.analysis.grouping import find_factors
+from pymc_marginal_lmm.analysis.identified import check_identified
 from pymc_marginal_lmm.analysis.offsets import read_noise, read_regression
 from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.analysis.priors import (
@@ -31,7 +32,7 @@ from pymc_marginal_lmm.analysis.priors import (
 from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.rows import stack_rows
-from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
+from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, describe
 from pymc_marginal_lmm.analysis.uses import check_other_uses, mean_and_sigma
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
@@ -186,7 +187,7 @@ def _read_exactly(
     ]
     if all((own.positions == NOTHING).all() for own in terms):
         raise Refusal(leaves, "it enters no row of the data", "Remove it, or leave it sampled.")
-    _check_flat_levels(leaves, effects, terms)
+    check_identified(leaves, effects, terms, reader.parameters, sampled)
     factors = find_factors(terms, effects, reader.parameters)
     response_shapes = [response.shape for response in model_responses]
     n_effects = sum(factor.size for factor in factors)
@@ -261,20 +262,3 @@ def _at_prior_mean(
             full = pt.constant(value)
         means[leaf] = pt.specify_shape(full, leaf.type.shape) if full.type != leaf.type else full
     return means
-
-
-def _check_flat_levels(
-    leaves: Sequence[Variable], effects: Sequence[RandomEffects], terms: Sequence[Terms]
-) -> None:
-    for leaf, effect, own in zip(leaves, effects, terms, strict=True):
-        if not effect.flat:
-            continue
-        with_data = (own.positions != NOTHING) & (own.numbers != 0)
-        count = np.unique(own.positions[with_data]).size
-        if count < effect.size:
-            raise Refusal(
-                [leaf],
-                f"{effect.size - count} of its {effect.size} elements have a flat prior and no "
-                "data, so that the integral is infinite",
-                "Give it a Normal prior, or remove the elements without data.",
-            )

@@ -13,13 +13,21 @@ that a failing model shrinks to a short program.
 
 from tests.random_models.author import hostile_recipes, recipes
 from tests.random_models.expressions import Expression, Name, Op
-from tests.random_models.recipe import NotAffine, NotIdentified, Recipe, Response, Variable
+from tests.random_models.recipe import (
+    HardlyIdentified,
+    NotAffine,
+    NotIdentified,
+    Recipe,
+    Response,
+    Variable,
+)
 from tests.random_models.spellings import HOSTILE, LINEAR_BUT_UNUSUAL
 
 __all__ = [
     "HOSTILE",
     "LINEAR_BUT_UNUSUAL",
     "Expression",
+    "HardlyIdentified",
     "Name",
     "NotAffine",
     "NotIdentified",

@@ -396,13 +396,23 @@ class Author:
         parts: list[Expression] = []
         if self.often():
             parts.append(self.coefficient())
-        kind = self.pick("none", "slope", "matrix", "offset", "curve")
+        kind = self.pick("none", "slope", "matrix", "offset", "curve", "levels", "dependent")
         if kind == "slope":
             parts.append(self.op(multiply, MULTIPLY, self.coefficient(), self.covariate(r)))
         if kind == "matrix":
             X = self.number(f"D{r}", self.normal(self.rows[r], 2))
             beta = self.declare("beta", self.pick("Normal", "StudentT", "Flat"), (2,))
             parts.append(self.op(mat_vec, MAT_VEC, X, beta))
+        if kind == "levels":  # of a factor, as unpooled coefficients
+            factor = self.pick(*range(len(self.levels)))
+            family = self.pick("Flat", "Flat", "Normal")
+            beta = self.declare("beta", family, (self.levels[factor],))
+            parts.append(self.op(index, (*INDEX, *INDEX_VECTOR), beta, self.codes(factor, r)))
+        if kind == "dependent":  # perhaps in floating point only
+            X = self.normal(self.rows[r], 3)
+            X[:, 2] = self.pick(3.7 * X[:, 0], 0.1 * X[:, 0] + 0.2 * X[:, 1], 1.0, X[:, 1] ** 2)
+            beta = self.declare("beta", self.pick("Flat", "Flat", "Normal"), (3,))
+            parts.append(self.op(mat_vec, MAT_VEC, self.number(f"X{r}", X), beta))
         if kind == "offset":
             parts += [self.number(f"offset{r}", self.normal(self.rows[r])), Number(1)]
         if kind == "curve":

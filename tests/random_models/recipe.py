@@ -108,7 +108,11 @@ class NotAffine(Exception):
 
 
 class NotIdentified(Exception):
-    """A flat variable is not determined by the data: there is no density to compare with."""
+    """Columns of flat variables are linearly dependent: the integral over them is infinite."""
+
+
+class HardlyIdentified(Exception):
+    """They are nearly so: the dense reference has too few digits to compare with."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -220,7 +224,9 @@ class Recipe:
         NotAffine
             That integral is not Gaussian.
         NotIdentified
-            It is infinite, or nearly so.
+            It is infinite.
+        HardlyIdentified
+            It is, but for a few digits.
         """
         variables = [v for v in self.variables if v.name in integrated]
         sizes = [int(np.prod(v.shape, dtype=int)) for v in variables]
@@ -257,9 +263,15 @@ class Recipe:
         solved = np.linalg.solve(V, np.column_stack([r, X]))
         quadratic = r @ solved[:, 0]
         if X.shape[1]:
-            precision = X.T @ solved[:, 1:]
-            if np.linalg.cond(precision) > 1e6 or np.linalg.matrix_rank(X) < X.shape[1]:
+            lengths = np.linalg.norm(X, axis=0)
+            if (
+                np.linalg.matrix_rank(X / np.where(lengths > 0, lengths, 1.0), tol=1e-9)
+                < X.shape[1]
+            ):
                 raise NotIdentified
+            precision = X.T @ solved[:, 1:]
+            if np.linalg.cond(precision) > 1e6:
+                raise HardlyIdentified
             score = X.T @ solved[:, 0]
             log_det += np.linalg.slogdet(precision)[1]
             quadratic -= score @ np.linalg.solve(precision, score)
