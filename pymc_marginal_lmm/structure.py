@@ -17,7 +17,7 @@ expressed over the inputs of an Op, over value variables, or over numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -65,6 +65,8 @@ class RandomEffects:
     zero_sum : bool
         The prior is :class:`pymc.ZeroSumNormal`: ``Λ`` is a multiple of the projection on what
         sums to zero along each support axis.
+    valid : array or Variable of bool, ()
+        Whether the parameters of the prior are ones; the density is 0 where they are not.
     """
 
     name: str
@@ -76,6 +78,7 @@ class RandomEffects:
     scale: Variable
     mean: Variable
     zero_sum: bool = False
+    valid: Array = field(default_factory=lambda: np.array(True))
 
     @property
     def size(self) -> int:
@@ -343,8 +346,8 @@ class MixedModel:
     def with_symbols(self, symbols: Sequence[Variable]) -> MixedModel:
         """Return the same model over other variables, given in the order of :meth:`symbols`."""
         parts = {part: list(_as_tuple(getattr(self, part))) for part in _SYMBOLIC}
-        for (part, i, field), symbol in zip(self.slots(), symbols, strict=True):
-            parts[part][i] = _put(parts[part][i], field, symbol)
+        for (part, i, name), symbol in zip(self.slots(), symbols, strict=True):
+            parts[part][i] = _put(parts[part][i], name, symbol)
         new: dict[str, Any] = {}
         for part, members in parts.items():
             own = getattr(self, part)
@@ -353,7 +356,7 @@ class MixedModel:
 
 
 _SYMBOLIC = {
-    "effects": ("scale", "mean"),
+    "effects": ("scale", "mean", "valid"),
     "responses": ("offset", "sigma"),
     "factors": ("coefficients", "loadings.entries"),
     "regression": ("coefficients",),

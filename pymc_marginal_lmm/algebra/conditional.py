@@ -16,7 +16,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
 
 from pymc_marginal_lmm.algebra.chain import apply_blocks
-from pymc_marginal_lmm.algebra.density import LOG_2PI
+from pymc_marginal_lmm.algebra.density import LOG_2PI, within_support
 from pymc_marginal_lmm.algebra.posterior import Posterior, concatenated, posterior
 from pymc_marginal_lmm.algebra.scales import effect_scale
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Share
@@ -160,7 +160,7 @@ def log_conditional(
 ) -> Variable:
     """Return ``log p(v | y, θ)``, jointly over all effects.
 
-    With ``u = Λ⁻¹(v − mean)`` and ``δ = u − û``::
+    With ``u = Λ⁻¹(v − mean)`` and ``δ = u − û``, and ``-inf`` where ``Λ`` is singular::
 
         −½ δᵀFδ + ½ log|F| − ½ q log 2π − log|Λ|  +  Σ log Normal(u; 0, 1)   (elements without data)
     """
@@ -185,7 +185,7 @@ def log_conditional(
             prior = u[pt.constant(np.flatnonzero(unused))]
             dimensions = effect.rank * int(unused.sum())
             value = value - 0.5 * ((prior**2).sum() + dimensions * LOG_2PI)
-    return value
+    return within_support(model, value, [*ys, *vs])
 
 
 def _without_data(model: MixedModel) -> list[np.ndarray]:
@@ -209,5 +209,8 @@ def _standardize(effect: RandomEffects, deviation: Variable) -> tuple[Variable, 
     if effect.zero_sum:  # Λ = sP with trace s · rank, and P deviation = deviation
         s = pt.diagonal(scale, axis1=1, axis2=2).sum(axis=1) / effect.rank
         return deviation / s[:, None], effect.rank * pt.log(s).sum()
-    u = pt.linalg.solve(scale, deviation[..., None])[..., 0]
-    return u, pt.linalg.slogdet(scale)[1].sum()
+    log_det = pt.linalg.slogdet(scale)[1]
+    # A factor that is singular, or none at all, is not to be solved with.
+    regular = pt.isfinite(log_det)[:, None, None]
+    scale = pt.switch(regular, scale, np.eye(effect.width, dtype=config.floatX))
+    return pt.linalg.solve(scale, deviation[..., None])[..., 0], log_det.sum()

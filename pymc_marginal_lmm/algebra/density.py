@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -16,9 +18,9 @@ from pymc_marginal_lmm.algebra.reduction import sweep_chain
 from pymc_marginal_lmm.algebra.scales import trailing_precision, trailing_scale
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import LogEvidence
-from pymc_marginal_lmm.structure import MixedModel
+from pymc_marginal_lmm.structure import Array, MixedModel
 
-__all__ = ["LOG_2PI", "log_density"]
+__all__ = ["LOG_2PI", "log_density", "within_support"]
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -37,7 +39,7 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     evidence = _evidence(model, data)
     n_flat = sum(effect.size for effect in model.effects if effect.flat)
     value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
-    value = _checked(model, value)
+    value = within_support(model, value, ys)
     for response, y in zip(model.responses, ys, strict=True):
         if response.family == "lognormal":
             y = pt.cast(y, config.floatX)
@@ -63,20 +65,57 @@ def _evidence(model: MixedModel, data: DataTerms) -> Variable:
     return evidence - 0.5 * rest.log_det
 
 
-def _checked(model: MixedModel, value: Variable) -> Variable:
-    """Give scales that are no scales the density that the plain model gives them: none.
+def within_support(model: MixedModel, value: Variable, ys: Sequence[Variable] = ()) -> Variable:
+    """Give a density of a model the value ``-inf`` wherever the model, or ``F``, has none.
 
-    ``F`` depends on squares of scales only, so that a negative one would pass unnoticed. Zero is
-    allowed for effects: they are then equal to their means.
+    Samplers reject ``-inf`` and stumble over NaN. Where parameters are none, it is what the plain
+    model has, by the conditions that PyMC checks; ``F`` alone would not notice a negative scale.
+    Parameters so large or small that ``F`` cannot be factorised in floating point are treated
+    alike, without a word. NaN stays NaN where it is NaN in the plain model: in a mean.
+
+    Parameters
+    ----------
+    model : MixedModel
+    value : Variable
+        Log density, or part of it.
+    ys : sequence of Variable
+        Value of each response.
     """
-    scales = [(f"sigma of '{r.name}' > 0", r.sigma, pt.gt) for r in model.responses]
+    outside = pt.switch(_is_nan(_in_means(model, ys)), np.nan, -np.inf)
+    value = pt.switch(pt.isfinite(value), value, pt.cast(outside, value.dtype))
+    for message, condition in _conditions(model):
+        if isinstance(condition, Variable) or not np.all(condition):
+            value = check_parameters(value, condition, msg=message)
+    return value
+
+
+def _in_means(model: MixedModel, ys: Sequence[Variable]) -> list[Variable]:
+    """Return all that enters the means of the responses, and is no number."""
+    parts: list[Any] = [*ys]
+    for factor in model.factors:
+        parts.append(factor.coefficients)
+        if factor.loadings is not None:
+            parts.append(factor.loadings.entries)
+    if model.regression is not None:
+        parts.append(model.regression.coefficients)
+    else:
+        parts += [response.offset for response in model.responses]
+    return [v for v in parts if isinstance(v, Variable) and not isinstance(v, Constant)]
+
+
+def _is_nan(variables: Sequence[Variable]) -> Variable:
+    found = [pt.any(pt.isnan(v)) for v in variables]
+    return reduce(pt.or_, found) if found else pt.constant(False)
+
+
+def _conditions(model: MixedModel) -> Iterator[tuple[str, Array]]:
+    """Yield what must hold for the parameters of responses and priors."""
+    sigmas = [(f"'{r.name}'", r.sigma) for r in model.responses]
     if model.noise is not None:  # the same, without a row per observation
         names = " and ".join(f"'{r.name}'" for r in model.responses)
-        scales = [(f"sigma of {names} > 0", model.noise.sigma, pt.gt)]
-    scales += [
-        (f"sigma of '{e.name}' >= 0", e.scale, pt.ge) for e in model.effects if not e.correlated
-    ]
-    for message, scale, positive in scales:
-        if not isinstance(scale, Constant):
-            value = check_parameters(value, positive(scale, 0), msg=message)
-    return value
+        sigmas = [(names, model.noise.sigma)]
+    for names, sigma in sigmas:
+        positive = sigma.data > 0 if isinstance(sigma, Constant) else pt.gt(sigma, 0)
+        yield f"sigma of {names} > 0", positive
+    for effect in model.effects:
+        yield f"parameters of the prior of '{effect.name}'", effect.valid

@@ -18,6 +18,9 @@ from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
 from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
 
+from pymc_marginal_lmm.analysis.validity import definite, nonnegative, proper_root
+from pymc_marginal_lmm.structure import Array
+
 __all__ = [
     "FAMILIES",
     "GaussianPrior",
@@ -40,6 +43,7 @@ class GaussianPrior(NamedTuple):
     support_ndim: int = 0
     flat: bool = False
     zero_sum: bool = False
+    valid: Array = np.array(True)
 
 
 def distribution_name(rv: Variable) -> str:
@@ -83,10 +87,11 @@ def read_prior(rv: Variable, shape: tuple[int, ...] = ()) -> GaussianPrior:
     match node.op if node else None:
         case NormalRV():
             mean, sigma = node.op.dist_params(node)
-            return GaussianPrior(mean, sigma)
+            return GaussianPrior(mean, sigma, valid=nonnegative(sigma))
         case MvNormalRV():
             mean, cov = node.op.dist_params(node)
-            return GaussianPrior(_unfilled(mean), square_root(cov), support_ndim=1)
+            root, valid = square_root(cov)
+            return GaussianPrior(_unfilled(mean), root, support_ndim=1, valid=valid)
         case ZeroSumNormalRV():
             ndim = node.op.ndim_supp
             sigma = node.op.dist_params(node)[0][(..., *[0] * ndim)]
@@ -95,7 +100,8 @@ def read_prior(rv: Variable, shape: tuple[int, ...] = ()) -> GaussianPrior:
                 projection = np.kron(projection, np.eye(length) - 1 / length)
             scale = pt.shape_padright(sigma, 2) * projection.astype(sigma.type.dtype)
             mean = pt.constant(0.0, dtype=rv.type.dtype)
-            return GaussianPrior(mean, scale, support_ndim=ndim, zero_sum=True)
+            valid = nonnegative(sigma)
+            return GaussianPrior(mean, scale, support_ndim=ndim, zero_sum=True, valid=valid)
         case FlatRV():
             zero, one = (pt.constant(value, dtype=rv.type.dtype) for value in (0.0, 1.0))
             return GaussianPrior(zero, one, flat=True)
@@ -116,21 +122,25 @@ def _unfilled(mean: Variable) -> Variable:
     return mean
 
 
-def square_root(cov: Variable) -> Variable:
-    """Return ``Λ`` with ``Λ Λᵀ = cov``: the factor the user wrote if there is one.
+def square_root(cov: Variable) -> tuple[Variable, Array]:
+    """Return ``Λ`` with ``Λ Λᵀ = cov``, the factor the user wrote if there is one, and a condition.
+
+    Where that does not hold, PyMC has no density for this covariance.
 
     ``pm.MvNormal(chol=L)`` stores ``L @ L.T``. Finding ``L`` again is exact where a new
     factorisation fails (a standard deviation of 0, a correlation of ±1).
     """
     node = cov.owner
     if node and isinstance(node.op, DimShuffle) and _adds_batch_dims(node.op):
-        return node.op(square_root(node.inputs[0]))
+        root, valid = square_root(node.inputs[0])
+        return node.op(root), valid
     if node and isinstance(getattr(node.op, "core_op", node.op), Dot):
         left, right = node.inputs
         square = left.type.shape[-1] is not None and left.type.shape[-1] == left.type.shape[-2]
         if square and _is_transpose(right, left):
-            return left
-    return pt.linalg.cholesky(cov)
+            return left, proper_root(left)
+    root = pt.linalg.cholesky(cov)
+    return root, definite(root)
 
 
 def _adds_batch_dims(op: DimShuffle) -> bool:

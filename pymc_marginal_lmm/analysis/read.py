@@ -177,6 +177,7 @@ def _read_exactly(
             flat=priors[leaf].flat,
             scale=priors[leaf].scale,
             mean=priors[leaf].mean,
+            valid=priors[leaf].valid,
         )
         for leaf in leaves
     )

@@ -205,6 +205,8 @@ def _enters_scales(node: Apply, variable: Variable) -> bool:
     is_vector = variable.type.ndim > 0
     is_factor = isinstance(variable.owner.inputs[0].owner.op, _LKJCholeskyCovRV)
     for part, i, field, symbol in _slots_of(node, variable):
+        if field == "valid":  # what it asks of a scale its prior asks too
+            continue
         if part == "effects" and field == "scale":
             even = is_factor or not (op.structure.effects[i].correlated and is_vector)
         elif field == "loadings.entries":
