@@ -71,6 +71,8 @@ class Explanation:
     drawn : tuple of str
         Variables that no data depend on but through the effects (missing responses): they drop
         out with the effects, and ``recover`` draws them.
+    correlated : tuple of (str, int, int)
+        Responses whose rows are correlated, with the number of batches and the rows of each.
     """
 
     responses: tuple[str, ...]
@@ -83,6 +85,7 @@ class Explanation:
     free_of_rows: bool
     frozen: tuple[str, ...]
     drawn: tuple[str, ...] = ()
+    correlated: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def integrated(self) -> tuple[str, ...]:
@@ -120,10 +123,12 @@ class Explanation:
         rows = ", free of the number of rows" if self.free_of_rows else ""
         frozen = f" Frozen data: {', '.join(self.frozen)}." if self.frozen else ""
         drawn = f" Drawn by recover: {', '.join(self.drawn)}." if self.drawn else ""
+        batches = ", ".join(f"{name} ({n:,} × {k:,})" for name, n, k in self.correlated)
+        correlated = f" Correlated rows: {batches}." if batches else ""
         return (
             f"Likelihood {', '.join(self.responses)} ({self.n_rows:,} rows). One gradient: about "
             f"{_human(self.operations)} operations, {_human(self.memory)}B of memory{rows}."
-            f"{frozen}{drawn}"
+            f"{correlated}{frozen}{drawn}"
         )
 
     def __str__(self) -> str:
@@ -204,6 +209,11 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
         free_of_rows=free_of_rows,
         frozen=reading.frozen,
         drawn=drawn,
+        correlated=tuple(
+            (response.name, response.n_batches, response.batch_length)
+            for response in mixed_model.responses
+            if response.correlation is not None
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from pymc_marginal_lmm.pattern import Pattern
 __all__ = [
     "Array",
     "BlockStructure",
+    "Correlation",
     "GroupingFactor",
     "Loadings",
     "MixedModel",
@@ -118,6 +119,24 @@ class RandomEffects:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """Rows along the last axis of a response, a *batch*, are correlated.
+
+    Parameters
+    ----------
+    matrix : array or Variable, (..., k, k)
+        Their covariance is ``sigma² · matrix``; numbers if these are known when the model is read.
+        Its batch dimensions broadcast to those of the response.
+    """
+
+    matrix: Array
+
+
+MANY_PAIRS = 4_000_000
+"""So many pairs of rows are not listed."""
+
+
+@dataclass(frozen=True)
 class Response:
     """One likelihood: ``y`` or ``log y`` is Normal around the linear predictor.
 
@@ -132,7 +151,9 @@ class Response:
     offset : Variable
         The linear predictor with every integrated ``u`` at zero: ``b + Σ Z m``.
     sigma : Variable
-        Residual standard deviation, broadcastable to ``shape``.
+        Residual standard deviation, broadcastable to ``shape``; a scalar if rows are correlated.
+    correlation : Correlation or None
+        None: rows are independent given the effects.
     """
 
     name: str
@@ -140,11 +161,33 @@ class Response:
     shape: tuple[int, ...]
     offset: Variable
     sigma: Variable
+    correlation: Correlation | None = None
 
     @property
     def size(self) -> int:
         """Number of rows ``n``."""
         return int(np.prod(self.shape, dtype=int))
+
+    @property
+    def batch_length(self) -> int:
+        """Number of rows ``k`` that are correlated with each other."""
+        return 1 if self.correlation is None else self.shape[-1]
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches of such rows."""
+        return self.size // max(self.batch_length, 1)
+
+    @property
+    def whitened(self) -> bool:
+        """Whether the rows of a batch are rather made independent than weighed pair by pair.
+
+        A few long batches (a Gaussian process) have more pairs than pay, and may be nearly
+        collinear: multiplying by the inverse of a Cholesky factor keeps twice as many digits as
+        multiplying by that of the matrix.
+        """
+        k, n = self.batch_length, self.n_batches
+        return self.correlation is not None and (n < k or n * k**2 > MANY_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -357,7 +400,7 @@ class MixedModel:
 
 _SYMBOLIC = {
     "effects": ("scale", "mean", "valid"),
-    "responses": ("offset", "sigma"),
+    "responses": ("offset", "sigma", "correlation.matrix"),
     "factors": ("coefficients", "loadings.entries"),
     "regression": ("coefficients",),
     "noise": ("sigma",),

@@ -49,13 +49,14 @@ def _pair(one: GroupingFactor, other: GroupingFactor, w: Weights) -> Array:
     if other.n_levels > one.n_levels == 1:
         return _pair(other, one, w).transpose(2, 3, 0, 1)
     n_pairs = one.n_levels * other.n_levels
-    left, right = one.coefficients, other.coefficients
+    left, right = w.of_left(one.coefficients), w.of_right(other.coefficients)
     # All pairs of memberships of a row at once; slot by slot, to keep the products small.
-    codes = one.codes[:, :, None].astype("int64") * other.n_levels + other.codes[:, None, :]
+    codes = w.of_left(one.codes)[:, :, None].astype("int64") * other.n_levels
+    codes = codes + w.of_right(other.codes)[:, None, :]
     w = w.repeat(one.n_memberships * other.n_memberships)
     by_slot = [
         w.sums(
-            (left[:, :, None, [s]] * right[:, None, :, :]).reshape((codes.size, -1)),
+            (left[:, :, None, [s]] * right[:, None, :, :]).reshape((codes.size, other.n_effects)),
             codes.reshape(-1),
             n_pairs,
         )
@@ -72,8 +73,8 @@ def _stack(columns: list[Array]) -> Array:
 
 def _nested_blocks(one: GroupingFactor, other: GroupingFactor, w: Weights) -> Array:
     """Return ``(M, S, S')``: each level of one factor with the level of another that it is in."""
-    left, right = one.coefficients[:, 0, :], other.coefficients[:, 0, :]
-    codes = one.codes[:, 0]
+    left, right = w.of_left(one.coefficients)[:, 0, :], w.of_right(other.coefficients)[:, 0, :]
+    codes = w.of_left(one.codes)[:, 0]
     slots = range(one.n_effects)
     return _stack([w.sums(left[:, [s]] * right, codes, one.n_levels) for s in slots])
 
@@ -82,15 +83,16 @@ def _at_entries(
     pattern: Pattern, one: GroupingFactor, others: Sequence[GroupingFactor], w: Weights
 ) -> Array:
     """Return ``Z_oneᵀ W [Z_other, …]`` at the entries of a pattern, ``(S, N)``."""
-    left, levels = one.coefficients[:, 0, :], one.codes[:, 0].astype("int64")
+    left, levels = w.of_left(one.coefficients)[:, 0, :], w.of_left(one.codes)[:, 0].astype("int64")
     sums: list[Array] = []
     for s in range(one.n_effects):
         total, start = None, 0
         for other in others:
+            codes, right = w.of_right(other.codes), w.of_right(other.coefficients)
             for k, e in np.ndindex(other.n_memberships, other.n_effects):
-                column = start + other.codes[:, k].astype("int64") * other.n_effects + e
+                column = start + codes[:, k].astype("int64") * other.n_effects + e
                 place, found = pattern.find(levels, column)
-                products, weights = left[:, [s]] * other.coefficients[:, k, [e]], w
+                products, weights = left[:, [s]] * right[:, k, [e]], w
                 if not found.all():  # the others' codes mean nothing, and their coefficient is 0
                     rows = np.flatnonzero(found)
                     place, products, weights = place[rows], products[rows], w.take(rows)
@@ -137,11 +139,13 @@ def crossproducts(model: MixedModel, w: Weights) -> Blocks:
 def level_sums(model: MixedModel, rows: Array, w: Weights) -> list[Array]:
     """Return ``ZᵀW rows``, per factor ``(M S, k)``, for rows ``(n, k)``."""
     sums, k = [], rows.shape[1]
+    rows = w.of_right(rows)
     for factor in model.factors:
-        products = factor.coefficients[:, :, :, None] * rows[:, None, None, :]
-        products = products.reshape((factor.codes.size, factor.n_effects * k))
+        codes = w.of_left(factor.codes)
+        products = w.of_left(factor.coefficients)[:, :, :, None] * rows[:, None, None, :]
+        products = products.reshape((codes.size, factor.n_effects * k))
         repeated = w.repeat(factor.n_memberships)
-        flat = repeated.sums(products, factor.codes.reshape(-1), factor.n_levels)
+        flat = repeated.sums(products, codes.reshape(-1), factor.n_levels)
         sums.append(flat.reshape((factor.size, k)))
     return sums
 

@@ -10,6 +10,8 @@ About ``r0 = y − b0 − Z v0 − X φ0`` and with ``η = φ − φ0``, ``w_k =
 
 and the gradient is free of ``n``. One stratum keeps ``w`` outside, so that ``A`` is a number.
 
+Correlated rows are pairs of rows with weights (:mod:`pymc_marginal_lmm.algebra.correlation`).
+
 **Sums row by row.** Else parameters enter the offset, the design, or the weights in ways that
 touch every row, or data can still be changed; the same sums are part of the graph.
 """
@@ -25,6 +27,7 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 from scipy import sparse
 
+from pymc_marginal_lmm.algebra.correlation import Correlated, Sums, correlated
 from pymc_marginal_lmm.algebra.crossproducts import (
     Blocks,
     crossproducts,
@@ -84,7 +87,7 @@ def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
         Value of each response.
     """
     outcomes = _outcomes(model, ys)
-    if is_free_of_rows(model, ys):
+    if _is_taken_once(model, ys):
         assert model.regression is not None and model.noise is not None
         return _taken_once(model, np.asarray(outcomes), model.regression, model.noise)
     return _row_by_row(model, outcomes)
@@ -92,6 +95,14 @@ def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
 
 def is_free_of_rows(model: MixedModel, ys: Sequence[Variable]) -> bool:
     """Whether the work of a gradient does not depend on the number of rows."""
+    whitened_anew = any(
+        response.whitened and isinstance(response.correlation.matrix, Variable)  # type: ignore[union-attr]
+        for response in model.responses
+    )
+    return _is_taken_once(model, ys) and not whitened_anew
+
+
+def _is_taken_once(model: MixedModel, ys: Sequence[Variable]) -> bool:
     known = all(Values().constant(y) is not None for y in ys)
     read = model.regression is not None and model.noise is not None
     return known and read and _design_is_known(model)
@@ -146,7 +157,8 @@ def _taken_once(
     r = outcomes - regression.constant
     start = reference_point(both, r, fixed)
     v0, phi0 = start[: Z.shape[1]], start[Z.shape[1] :]
-    w, weights, log_weights = _by_stratum(noise)
+    rows = correlated(model, *_by_stratum(noise))
+    weights = rows.weights
 
     # r0 − Xη is a sum of columns, with 1 and −η
     columns = sparse.hstack([(r - both @ start)[:, None], X], format="csr")
@@ -161,15 +173,32 @@ def _taken_once(
     full = [own + table[:, 0] for own, table in zip(c, of_v0, strict=True)]
     G = _gram(columns, weights)
     s = G[0, 0] if factors is None else factors @ (G @ factors)
+    sums = Sums(crossproducts(model, weights), c, full, s)
+    return _with_whitened(model, rows, sums, columns, factors, v0)
+
+
+def _with_whitened(
+    model: MixedModel,
+    rows: Correlated,
+    sums: Sums,
+    columns: Array | sparse.csr_array,
+    factors: Variable | None,
+    v0: np.ndarray,
+) -> DataTerms:
+    """Add rows that are whitened; see :meth:`Whitened.add_to`."""
+    if rows.whitened and isinstance(columns, sparse.csr_array):
+        columns = columns.toarray()
+    for batches in rows.whitened:
+        sums = batches.add_to(sums, model, columns, factors, v0)
     return DataTerms(
-        w=w,
-        A=_symbols(crossproducts(model, weights)),
-        c=_shaped(model, c),
-        s=s,
+        w=rows.w,
+        A=_symbols(sums.A),
+        c=_shaped(model, sums.c),
+        s=sums.s,
         v0=_by_factor(model, v0),
-        full=_shaped(model, full),
-        log_weights=log_weights,
-        constant_design=weights.values is None,
+        full=_shaped(model, sums.full),
+        log_weights=rows.log_weights,
+        constant_design=rows.known and _design_is_known(model),
     )
 
 
@@ -190,7 +219,8 @@ def _by_level(
 ) -> list[Variable]:
     """Return ``ZᵀW columns``, per factor ``(M S, k)``."""
     if weights.values is None:
-        sums = (Z.T @ _times(weights.numbers, columns)).toarray()
+        left, right = weights.of_left(Z), weights.of_right(columns)
+        sums = (left.T @ _times(weights.numbers, right)).toarray()
         ends = np.cumsum([factor.size for factor in model.factors])
         return [as_float(part) for part in np.split(sums, ends[:-1])]
     parts = [
@@ -202,10 +232,11 @@ def _by_level(
 
 def _gram(columns: sparse.csr_array, weights: Weights) -> Variable:
     """Return ``columnsᵀ W columns``."""
+    left, right = weights.of_left(columns), weights.of_right(columns)
     if weights.values is None:
-        return as_float((columns.T @ _times(weights.numbers, columns)).toarray())
-    everything = np.zeros(columns.shape[0], dtype=int)
-    products = (columns[:, [j]].multiply(columns).toarray() for j in range(columns.shape[1]))
+        return as_float((left.T @ _times(weights.numbers, right)).toarray())
+    everything = np.zeros(left.shape[0], dtype=int)
+    products = (left[:, [j]].multiply(right).toarray() for j in range(left.shape[1]))
     return pt.concatenate([weights.sums(rows, everything, 1) for rows in products])
 
 
@@ -277,16 +308,14 @@ def _row_by_row(model: MixedModel, outcomes: Array) -> DataTerms:
     r = _difference(outcomes, _offsets(model))
     v0 = _start(model, outcomes, r)
     r0 = _difference(r, design_matrix(model) @ v0) if v0.any() else r
-    w, weights, log_weights = _weights(model)
-    everything = np.zeros(model.n_rows, dtype=int)
-    c, full = (_shaped(model, level_sums(model, rows[:, None], weights)) for rows in (r0, r))
-    return DataTerms(
-        w=w,
-        A=_symbols(crossproducts(model, weights)),
-        c=c,
-        s=as_float(weights.sums(r0[:, None] ** 2, everything, 1))[0, 0],
-        v0=_by_factor(model, v0),
-        full=full,
-        log_weights=log_weights,
-        constant_design=weights.values is None and _design_is_known(model),
+    rows = correlated(model, *_weights(model))
+    weights = rows.weights
+    squares = weights.of_left(r0) * weights.of_right(r0)
+    everything = np.zeros(model.n_rows if weights.left is None else weights.left.size, dtype=int)
+    c, full = (
+        [pt.reshape(as_float(own), (-1,)) for own in level_sums(model, some[:, None], weights)]
+        for some in (r0, r)
     )
+    s = as_float(weights.sums(squares[:, None], everything, 1))[0, 0]
+    sums = Sums(crossproducts(model, weights), c, full, s)
+    return _with_whitened(model, rows, sums, r0[:, None], None, v0)

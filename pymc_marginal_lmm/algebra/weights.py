@@ -5,12 +5,15 @@ what is known are then taken over rows once, for each stratum that a level meets
 for the gradient is to weigh and add those. A residual standard deviation that differs by subject
 and condition has as many strata as there are cells, however many rows; one that differs from row
 to row, as many as rows.
+
+Where rows are correlated, ``W`` is block diagonal, and ``xᵀWy = Σ w_ij x_i y_j`` a sum over *pairs*
+of rows, each with a weight of its own (:mod:`pymc_marginal_lmm.algebra.correlation`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytensor.tensor as pt
@@ -58,16 +61,29 @@ class Weights:
     strata : array of int, (n,), optional
     values : Variable, (K,), optional
         One parameter per stratum.
+    left, right : array of int, (n,), optional
+        Which two rows each weight is for, both orders of a pair apart; None: each row with itself.
     """
 
     numbers: np.ndarray | None = None
     strata: np.ndarray | None = None
     values: Variable | None = None
+    left: np.ndarray | None = None
+    right: np.ndarray | None = None
+
+    def of_left(self, rows: Any) -> Any:
+        """Return the first row of each pair."""
+        return rows if self.left is None else rows[self.left]
+
+    def of_right(self, rows: Any) -> Any:
+        """Return the second row of each pair."""
+        return rows if self.right is None else rows[self.right]
 
     def take(self, rows: np.ndarray) -> Self:
-        """Return the weights of some rows."""
-        numbers, strata = (None if a is None else a[rows] for a in (self.numbers, self.strata))
-        return type(self)(numbers, strata, self.values)
+        """Return the weights of some rows, or pairs."""
+        parts = (self.numbers, self.strata, self.left, self.right)
+        numbers, strata, left, right = (None if a is None else a[rows] for a in parts)
+        return type(self)(numbers, strata, self.values, left, right)
 
     def repeat(self, times: int) -> Self:
         """Return each row's weight so many times."""

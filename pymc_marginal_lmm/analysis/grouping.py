@@ -5,7 +5,8 @@ which block of effects it hits (a block is one element, or one row of an ``MvNor
 that put the rows into the same classes belong to one factor, whatever variables they come from:
 ``(1|g) + (x|g)``, written as one matrix or as three vectors, is one factor with three effects,
 and all fixed effects together are the factor with one level. Memberships that share no row are
-one as well: a hundred scalars, each with its own rows, are a factor with a hundred levels.
+one as well: a hundred scalars, each with its own rows, are a factor with a hundred levels. Blocks
+that meet in correlated rows are one level (:mod:`pymc_marginal_lmm.analysis.batches`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from pymc_marginal_lmm.analysis.batches import join_levels
 from pymc_marginal_lmm.analysis.loadings import Design, Entries, assemble
 from pymc_marginal_lmm.analysis.parameters import Parameters
 from pymc_marginal_lmm.analysis.terms import NOTHING, Terms
@@ -133,7 +135,7 @@ class _Piece:
         return self.codes.shape[1] == 1
 
 
-def _as_piece(memberships: list[_Membership]) -> _Piece:
+def _as_piece(memberships: list[_Membership], batch: np.ndarray | None) -> _Piece:
     width = memberships[0].width
     hit = np.stack([m.blocks for m in memberships], axis=1)
     codes = np.full(hit.shape, NOTHING, dtype="int32")
@@ -147,7 +149,12 @@ def _as_piece(memberships: list[_Membership]) -> _Piece:
     if n_levels == 1:  # whatever rows it is absent from
         codes = np.zeros_like(codes)
     n_slots = width
-    if len(memberships) >= n_levels:  # as many columns as there are levels: dense, one level
+    joined = join_levels(hit[:, 0], batch) if batch is not None and hit.shape[1] == 1 else None
+    if joined is not None:
+        entries = [e._replace(slots=joined.rank * width + e.slots) for e in entries]
+        codes, blocks = joined.codes[:, None], joined.blocks
+        n_levels, n_slots = len(blocks), blocks.shape[1] * width
+    elif len(memberships) >= n_levels:  # as many columns as there are levels: dense, one level
         entries = [
             Entries(0, np.maximum(codes[:, e.membership], 0) * width + e.slots, e.numbers, e.places)
             for e in entries
@@ -158,7 +165,10 @@ def _as_piece(memberships: list[_Membership]) -> _Piece:
 
 
 def find_factors(
-    terms: Sequence[Terms], effects: Sequence[RandomEffects], parameters: Parameters
+    terms: Sequence[Terms],
+    effects: Sequence[RandomEffects],
+    parameters: Parameters,
+    batch: np.ndarray | None = None,
 ) -> tuple[GroupingFactor, ...]:
     """Group the effects of all variables into factors.
 
@@ -170,6 +180,8 @@ def find_factors(
         The variables.
     parameters : Parameters
         What the places of ``terms`` refer to.
+    batch : array of int, (n,), optional
+        Which rows are correlated with each other.
     """
     counts = [effect.n_blocks for effect in effects]
     first_blocks = np.concatenate([[0], np.cumsum(counts)])
@@ -178,7 +190,7 @@ def find_factors(
         pieces += _pieces(_memberships(own, effect, int(first)))
     joined: dict[bytes | int, list[_Piece]] = {}
     for k, memberships in enumerate(_merge_disjoint(pieces)):
-        piece = _as_piece(memberships)
+        piece = _as_piece(memberships, batch)
         joined.setdefault(piece.codes.tobytes() if piece.single else k, []).append(piece)
     factors = [_join(same, first_blocks, parameters) for same in joined.values()]
     return tuple(sorted(factors, key=lambda factor: factor.n_memberships > 1))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
+from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor, MixedModel
@@ -27,34 +28,52 @@ PAIRS_PER_ENTRY = 8
 """JAX holds a list of all pairs: how many there may be for each entry of a dense coupling."""
 
 
-def block_structure(factors: Sequence[GroupingFactor]) -> BlockStructure:
-    """Choose the order of least work; a chain of several factors only where it pays clearly."""
-    starts = _starts(factors)
+def block_structure(
+    factors: Sequence[GroupingFactor], coupled: Collection[int] = ()
+) -> BlockStructure:
+    """Choose the order of least work; a chain of several factors only where it pays clearly.
+
+    Parameters
+    ----------
+    factors : sequence of GroupingFactor
+    coupled : collection of int
+        Those whose levels are coupled by more than the rows they share.
+    """
+    starts = _starts(factors, coupled)
     alone = [_sparse(factors, _with_rest(factors, (i,), ())) for i in starts]
     alone = alone or [_with_rest(factors, (), ())]
     short = min(alone, key=lambda blocks: operations_and_entries(factors, blocks)[0])
     work = operations_and_entries(factors, short)[0]
     if work < WORTH_A_CHAIN:
         return short
-    chain = longest_chain(factors)
+    chain = longest_chain(factors, coupled)
     return chain if operations_and_entries(factors, chain)[0] * 2 < work else short
 
 
-def longest_chain(factors: Sequence[GroupingFactor]) -> BlockStructure:
+def longest_chain(
+    factors: Sequence[GroupingFactor], coupled: Collection[int] = ()
+) -> BlockStructure:
     """Return the order of least work among those that go on while factors are nested."""
-    chains = [_chain_from(factors, i) for i in _starts(factors)] or [_with_rest(factors, (), ())]
+    starts = _starts(factors, coupled)
+    chains = [_chain_from(factors, i, starts) for i in starts] or [_with_rest(factors, (), ())]
     return min(chains, key=lambda blocks: operations_and_entries(factors, blocks)[0])
 
 
-def _starts(factors: Sequence[GroupingFactor]) -> list[int]:
+def _starts(factors: Sequence[GroupingFactor], coupled: Collection[int]) -> list[int]:
     """Return the factors whose levels do not touch, those with most effects first."""
-    eligible = [i for i, f in enumerate(factors) if f.n_memberships == 1 and f.n_levels > 1]
+    eligible = [
+        i
+        for i, f in enumerate(factors)
+        if f.n_memberships == 1 and f.n_levels > 1 and i not in coupled
+    ]
     return sorted(eligible, key=lambda i: -factors[i].size)
 
 
-def _chain_from(factors: Sequence[GroupingFactor], start: int) -> BlockStructure:
+def _chain_from(
+    factors: Sequence[GroupingFactor], start: int, starts: Sequence[int]
+) -> BlockStructure:
     chain, parents = [start], []
-    for i in sorted(_starts(factors), key=lambda i: -factors[i].n_levels):
+    for i in sorted(starts, key=lambda i: -factors[i].n_levels):
         found = None if i in chain else parents_of(factors[chain[-1]], factors[i])
         if found is not None:
             chain.append(i)
@@ -156,4 +175,15 @@ def cost(model: MixedModel, free_of_rows: bool) -> tuple[int, int]:
     if not free_of_rows:
         operations += 4 * model.n_rows * width
         memory += BYTES * model.n_rows * (width + 4)
+    for response in model.responses:
+        if response.correlation is not None and isinstance(response.correlation.matrix, Variable):
+            n_matrices = int(np.prod(response.correlation.matrix.type.shape[:-2], dtype=int))
+            operations += (
+                n_matrices * response.batch_length**3
+            )  # a Cholesky factor and its pullback
+            memory += 4 * BYTES * n_matrices * response.batch_length**2
+            if response.whitened:
+                q = sum(model.factors[i].size for i in model.blocks.trailing)
+                operations += 4 * response.size * (q + 1) * (response.batch_length + q)
+                memory += 2 * BYTES * response.size * (q + 1)
     return operations, memory

@@ -16,23 +16,21 @@ from pytensor.scalar.basic import Clip, Second
 from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle, Elemwise
 from pytensor.tensor.math import Dot
-from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
+from pytensor.tensor.random.basic import MvNormalRV, NormalRV
 
 from pymc_marginal_lmm.analysis.validity import definite, nonnegative, proper_root
 from pymc_marginal_lmm.structure import Array
 
 __all__ = [
-    "FAMILIES",
     "GaussianPrior",
     "distribution_name",
     "integrates_to_one",
     "is_gaussian",
+    "is_transpose",
     "read_prior",
     "square_root",
+    "unfilled",
 ]
-
-FAMILIES = {NormalRV: "normal", LogNormalRV: "lognormal"}
-"""Distributions of responses whose Normal effects integrate out exactly."""
 
 
 class GaussianPrior(NamedTuple):
@@ -91,7 +89,7 @@ def read_prior(rv: Variable, shape: tuple[int, ...] = ()) -> GaussianPrior:
         case MvNormalRV():
             mean, cov = node.op.dist_params(node)
             root, valid = square_root(cov)
-            return GaussianPrior(_unfilled(mean), root, support_ndim=1, valid=valid)
+            return GaussianPrior(unfilled(mean), root, support_ndim=1, valid=valid)
         case ZeroSumNormalRV():
             ndim = node.op.ndim_supp
             sigma = node.op.dist_params(node)[0][(..., *[0] * ndim)]
@@ -108,7 +106,7 @@ def read_prior(rv: Variable, shape: tuple[int, ...] = ()) -> GaussianPrior:
     raise TypeError(f"{rv} is not Gaussian")
 
 
-def _unfilled(mean: Variable) -> Variable:
+def unfilled(mean: Variable) -> Variable:
     """Undo PyMC's filling of a mean to the shape of the covariance.
 
     A mean of 0 would else depend on the covariance's parameters, and the offset of the linear
@@ -116,9 +114,9 @@ def _unfilled(mean: Variable) -> Variable:
     """
     node = mean.owner
     if node and isinstance(node.op, DimShuffle):
-        return node.op(_unfilled(node.inputs[0]))
+        return node.op(unfilled(node.inputs[0]))
     if node and isinstance(node.op, Elemwise) and isinstance(node.op.scalar_op, Second):
-        return _unfilled(node.inputs[1])
+        return unfilled(node.inputs[1])
     return mean
 
 
@@ -137,7 +135,7 @@ def square_root(cov: Variable) -> tuple[Variable, Array]:
     if node and isinstance(getattr(node.op, "core_op", node.op), Dot):
         left, right = node.inputs
         square = left.type.shape[-1] is not None and left.type.shape[-1] == left.type.shape[-2]
-        if square and _is_transpose(right, left):
+        if square and is_transpose(right, left):
             return left, proper_root(left)
     root = pt.linalg.cholesky(cov)
     return root, definite(root)
@@ -148,7 +146,8 @@ def _adds_batch_dims(op: DimShuffle) -> bool:
     return op.is_expand_dims and ndim >= 2 and op.new_order[-2:] == (ndim - 2, ndim - 1)
 
 
-def _is_transpose(candidate: Variable, matrix: Variable) -> bool:
+def is_transpose(candidate: Variable, matrix: Variable) -> bool:
+    """Whether one matrix, or stack of matrices, is the other transposed."""
     node = candidate.owner
     if not node or node.inputs[0] is not matrix:
         return False

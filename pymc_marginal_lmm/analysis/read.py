@@ -17,13 +17,18 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 
 from pymc_marginal_lmm.analysis.affine import AffineReader
+from pymc_marginal_lmm.analysis.batches import batches_of_rows, seen_by_batch
 from pymc_marginal_lmm.analysis.finite import check_finite
 from pymc_marginal_lmm.analysis.grouping import find_factors
 from pymc_marginal_lmm.analysis.identified import check_identified
+from pymc_marginal_lmm.analysis.likelihoods import (
+    Likelihood,
+    check_covariance,
+    read_likelihood,
+)
 from pymc_marginal_lmm.analysis.offsets import read_noise, read_regression
 from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.analysis.priors import (
-    FAMILIES,
     GaussianPrior,
     distribution_name,
     is_gaussian,
@@ -33,7 +38,7 @@ from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.rows import stack_rows
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, describe
-from pymc_marginal_lmm.analysis.uses import check_other_uses, mean_and_sigma
+from pymc_marginal_lmm.analysis.uses import check_other_uses
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
 from pymc_marginal_lmm.values import NotKnown, Values
@@ -140,31 +145,35 @@ def _read_exactly(
         reader.add_leaf(leaf, priors[leaf].mean, shapes[leaf])
 
     responses: list[Variable] = []
+    likelihoods: list[Likelihood] = []
     linears: list[Linear] = []
     for response in graph.observed:
         if any(parent in candidates for parent in graph.parents(graph.parameters(response))):
             shape = values.shape(graph.rv(response))
-            mean, _ = mean_and_sigma(graph, response)
-            linear = reader.read(mean, shape)
+            likelihood = read_likelihood(graph.rv(response), values)
+            linear = reader.read(likelihood.mean, shape)
             if linear:
+                check_covariance(linear, response.name, likelihood, shape)
                 responses.append(response)
+                likelihoods.append(likelihood)
                 linears.append(linear)
     unused = [leaf for leaf in leaves if not any(leaf in linear for linear in linears)]
     if unused:
         raise Refusal(unused, "it enters no likelihood", "Remove it, or leave it sampled.")
 
-    offsets = [mean_and_sigma(graph, response)[0] for response in responses]
+    offsets = [likelihood.mean for likelihood in likelihoods]
     offsets = substitute(offsets, reader.zeros(offsets), sampled)
     offsets = substitute(offsets, _at_prior_mean(leaves, priors, shapes, sampled), sampled)
     model_responses = tuple(
         Response(
             name=response.name,
-            family=FAMILIES[type(graph.rv(response).owner.op)],  # type: ignore[arg-type]
+            family=likelihood.family,
             shape=values.shape(graph.rv(response)),
             offset=offset,
-            sigma=mean_and_sigma(graph, response)[1],
+            sigma=likelihood.sigma,
+            correlation=likelihood.correlation,
         )
-        for response, offset in zip(responses, offsets, strict=True)
+        for response, likelihood, offset in zip(responses, likelihoods, offsets, strict=True)
     )
     effects = tuple(
         RandomEffects(
@@ -189,14 +198,15 @@ def _read_exactly(
     if all((own.positions == NOTHING).all() for own in terms):
         raise Refusal(leaves, "it enters no row of the data", "Remove it, or leave it sampled.")
     check_identified(leaves, effects, terms, reader.parameters, sampled)
-    factors = find_factors(terms, effects, reader.parameters)
+    batch = batches_of_rows(model_responses)
+    factors = find_factors(terms, effects, reader.parameters, batch)
     response_shapes = [response.shape for response in model_responses]
     n_effects = sum(factor.size for factor in factors)
     reading.model = MixedModel(
         effects,
         model_responses,
         factors,
-        block_structure(factors),
+        block_structure(*seen_by_batch(factors, model_responses)),
         read_regression(offsets, response_shapes, sampled, n_effects),
         read_noise([response.sigma for response in model_responses], response_shapes, sampled),
     )

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.analysis.priors import FAMILIES, distribution_name
+from pymc_marginal_lmm.analysis.likelihoods import is_likelihood
+from pymc_marginal_lmm.analysis.priors import distribution_name
 from pymc_marginal_lmm.analysis.remedies import likelihood_remedy
 from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.terms import Refusal
 
-__all__ = ["check_other_uses", "mean_and_sigma"]
+__all__ = ["check_other_uses"]
 
 
 def check_other_uses(
@@ -27,18 +28,21 @@ def check_other_uses(
         if not effects:
             continue
         rv = graph.rv(response)
-        if type(rv.owner.op) not in FAMILIES:
+        if not is_likelihood(rv):
             raise Refusal(
                 effects,
                 f"the likelihood of '{response.name}' is {distribution_name(rv)}",
                 likelihood_remedy(distribution_name(rv)),
             )
-        _, sigma = mean_and_sigma(graph, response)
-        if in_sigma := entering([sigma]):
+        _, scale = rv.owner.op.dist_params(rv.owner)
+        if in_scale := entering([scale]):
+            what, short = ("standard deviation", "sigma")
+            if rv.owner.op.ndim_supp:
+                what = short = "covariance"
             raise Refusal(
-                in_sigma,
-                f"it enters the standard deviation of '{response.name}'",
-                "Effects in the mean can be integrated out, effects in sigma cannot: "
+                in_scale,
+                f"it enters the {what} of '{response.name}'",
+                f"Effects in the mean can be integrated out, effects in {short} cannot: "
                 "leave it sampled.",
             )
     for potential in graph.potentials:
@@ -55,10 +59,3 @@ def check_other_uses(
                 f"the prior of '{other.name}', which stays sampled, depends on it",
                 f"Integrate out '{other.name}' as well if that is possible, or leave both sampled.",
             )
-
-
-def mean_and_sigma(graph: ModelGraph, response: Variable) -> tuple[Variable, Variable]:
-    """Return the parameters of a Normal or LogNormal likelihood."""
-    node = graph.rv(response).owner
-    mean, sigma = node.op.dist_params(node)
-    return mean, sigma

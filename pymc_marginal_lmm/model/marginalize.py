@@ -208,11 +208,11 @@ def marginalize(
     """Integrate Normal effects out of a model, exactly.
 
     Every chosen variable with a Normal, multivariate Normal or flat prior that enters the mean of
-    Normal or LogNormal likelihoods linearly is replaced, with these likelihoods, by their exact
-    joint marginal density (Lai, Domke and Sheldon, NeurIPS 2024; here for any number of grouping
-    factors, each with its own covariance). What is left has the same posterior as before, with
-    fewer dimensions and without the funnels. :func:`~pymc_marginal_lmm.recover` draws the effects
-    afterwards.
+    Normal, LogNormal or MvNormal likelihoods linearly is replaced, with these likelihoods, by
+    their exact joint marginal density (Lai, Domke and Sheldon, NeurIPS 2024; here for any number
+    of grouping factors, each with its own covariance). What is left has the same posterior as
+    before, with fewer dimensions and without the funnels.
+    :func:`~pymc_marginal_lmm.recover` draws the effects afterwards.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ from pytensor.tensor.rewriting.shape import ShapeFeature
 from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
 from pytensor.tensor.type import TensorType
 
-from pymc_marginal_lmm.analysis.priors import FAMILIES
+from pymc_marginal_lmm.analysis.likelihoods import is_likelihood
 
 __all__ = ["cut_shapes"]
 
@@ -165,7 +165,7 @@ def _cut_zeros(fgraph: FunctionGraph, zeros: dict[Variable, Variable]) -> None:
             user, kept = node, None
         elif isinstance(node.op, ModelValuedVar):
             user = node.inputs[0].owner
-            is_response = isinstance(node.op, ModelObservedRV) and type(user.op) in FAMILIES
+            is_response = isinstance(node.op, ModelObservedRV) and is_likelihood(node.inputs[0])
             kept = user.op.dist_params(user)[0] if is_response else None
         else:
             continue

@@ -27,6 +27,7 @@ h = np.tile(np.arange(2), 10)
 x = rng.normal(size=n)
 y = rng.normal(size=n) + g
 scores = rng.integers(2, size=n)
+GAUSSIAN = "Only Normal, LogNormal and MvNormal likelihoods integrate exactly"
 
 
 def bad(values: np.ndarray, value: float, at: int = 3) -> np.ndarray:
@@ -189,24 +190,24 @@ def _student_likelihood() -> None:
     pm.StudentT("y", nu=4, mu=intercept() + effects()[g], sigma=sigma(), observed=y)
 
 
-@refused("u", "likelihood of 'y' is Bernoulli", "Only Normal and LogNormal", others=())
+@refused("u", "likelihood of 'y' is Bernoulli", GAUSSIAN, others=())
 def _bernoulli_likelihood() -> None:
     pm.Bernoulli("y", logit_p=intercept() + effects()[g], observed=scores)
 
 
-@refused("u", "likelihood of 'y' is Censored", "Only Normal and LogNormal", others=())
+@refused("u", "likelihood of 'y' is Censored", GAUSSIAN, others=())
 def _censored_likelihood() -> None:
     latent = pm.Normal.dist(intercept() + effects()[g], sigma())
     pm.Censored("y", latent, lower=0.0, upper=None, observed=np.maximum(y, 0.0))
 
 
-@refused("u", "likelihood of 'y' is TruncatedNormal", "Only Normal and LogNormal", others=())
+@refused("u", "likelihood of 'y' is TruncatedNormal", GAUSSIAN, others=())
 def _truncated_likelihood() -> None:
     latent = pm.Normal.dist(intercept() + effects()[g], sigma())
     pm.Truncated("y", latent, lower=-9.0, upper=9.0, observed=y)
 
 
-@refused("u", "likelihood of 'y' is TruncatedStudentT", "Only Normal and LogNormal", others=())
+@refused("u", "likelihood of 'y' is TruncatedStudentT", GAUSSIAN, others=())
 def _truncated_student_likelihood() -> None:
     latent = pm.StudentT.dist(nu=4, mu=intercept() + effects()[g], sigma=sigma())
     pm.Truncated("y", latent, lower=-9.0, upper=9.0, observed=y)
@@ -228,7 +229,7 @@ def _likelihood_from_dist() -> None:
     pm.CustomDist("y", intercept() + effects()[g], dist=dist, observed=y)
 
 
-@refused("u", "likelihood of 'y' is Mixture", "Only Normal and LogNormal", others=())
+@refused("u", "likelihood of 'y' is Mixture", GAUSSIAN, others=())
 def _mixture_likelihood() -> None:
     means = intercept() + effects()[g][:, None] + np.array([0.0, 1.0])
     pm.NormalMixture("y", w=[0.5, 0.5], mu=means, sigma=sigma(), observed=y)
@@ -250,13 +251,31 @@ def _autoregressive_prior() -> None:
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
-@refused("u", "likelihood of 'y' is MvNormal", "one sigma per element")
+@refused("u", "likelihood of 'y' is MvStudentT", GAUSSIAN)
 def _multivariate_likelihood() -> None:
     pm.Normal("z", intercept(), 1.0, observed=y)
-    pm.MvNormal("y", effects(), np.eye(4), observed=y.reshape(-1, 4))
+    pm.MvStudentT("y", nu=4, mu=effects(), scale=np.eye(4), observed=y.reshape(-1, 4))
 
 
-@refused("u", "likelihood of 'z' is Poisson", "Only Normal and LogNormal")
+@refused("u", "likelihood of 'y_observed' is PartialObserved", "mark all of their elem", others=())
+def _multivariate_likelihood_with_holes() -> None:
+    holes = y.reshape(-1, 4).copy()
+    holes[0, 1] = np.nan
+    with warnings.catch_warnings(action="ignore"):  # that values are imputed
+        pm.MvNormal("y", intercept() + effects(), np.eye(4), observed=holes)
+
+
+@refused("u", "it enters the covariance of 'y'", "effects in covariance cannot", others=("a",))
+def _covariance_of_effects() -> None:
+    pm.MvNormal("y", intercept() + np.zeros(4), pt.diag(pt.exp(effects())), observed=y[:4])
+
+
+@refused("u", "covariance of 'y' is not positive definite", "correct the covariance", others=())
+def _singular_covariance() -> None:
+    pm.MvNormal("y", intercept() + effects(), np.ones((4, 4)), observed=y.reshape(-1, 4))
+
+
+@refused("u", "likelihood of 'z' is Poisson", GAUSSIAN)
 def _one_of_two_likelihoods() -> None:
     u = effects()
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)

@@ -5,6 +5,7 @@
 
 # isort: off
 from tests.models import one_factor, several_factors, structure, responses, spellings, partial
+from tests.models import correlated
 
 # isort: on
 from tests.models.registry import MODELS, CanonicalModel, Rows, by_name, lkj, scales
@@ -14,6 +15,7 @@ __all__ = [
     "CanonicalModel",
     "Rows",
     "by_name",
+    "correlated",
     "lkj",
     "one_factor",
     "partial",

@@ -30,7 +30,7 @@ class CanonicalModel:
     tags : frozenset of str
         What the model is about: "correlated", "crossed", "nested", "hierarchical", "fixed only",
         "several responses", "lognormal", "data", "deterministics", "partial" (a Normal variable
-        stays sampled), "no data" (some levels have none).
+        stays sampled), "no data" (some levels have none), "correlated rows".
     """
 
     name: str

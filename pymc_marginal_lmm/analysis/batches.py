@@ -1,0 +1,142 @@
+"""What correlated rows couple: levels that meet in a batch of rows, if not in a row.
+
+``ZᵀWZ`` has a block wherever two rows of a batch do. Levels that meet in batches are *joined*: with
+``u[group]`` of one column per outcome, each outcome of a group is a level of its own as far as rows
+can tell, and its outcomes together are one, of as many effects, as far as batches can. A factor
+whose batches each lie within one level stays block diagonal, as if the level were that of all of
+the rows; others, and those of whitened rows, belong to the dense block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+
+from pymc_marginal_lmm.structure import GroupingFactor, Response
+
+__all__ = ["Joined", "batches_of_rows", "join_levels", "seen_by_batch"]
+
+
+class Joined(NamedTuple):
+    """Blocks of effects, several to a level.
+
+    Parameters
+    ----------
+    codes : array of int32, (n,)
+        Level of each row, numbered as they appear; negative where there is none.
+    rank : array of int, (n,)
+        Which of the level's blocks the row hits.
+    blocks : array of int, (M, B)
+        Those of each level, in ascending order.
+    """
+
+    codes: np.ndarray
+    rank: np.ndarray
+    blocks: np.ndarray
+
+
+def batches_of_rows(responses: Sequence[Response]) -> np.ndarray | None:
+    """Return the batch of each row; None if no rows are correlated, or all are to be whitened."""
+    if not any(response.correlation and not response.whitened for response in responses):
+        return None
+    batches, first = [], 0
+    for response in responses:
+        length = 1 if response.whitened else max(response.batch_length, 1)
+        batches.append(first + np.arange(response.size) // length)
+        first += response.size // length
+    return np.concatenate(batches)
+
+
+def join_levels(hit: np.ndarray, batch: np.ndarray) -> Joined | None:
+    """Join blocks that meet in batches; None if none do, or all, or if it does not come out even.
+
+    Parameters
+    ----------
+    hit, batch : array of int, (n,)
+        Block and batch of each row; a negative block means none.
+    """
+    here = np.flatnonzero(hit >= 0)
+    blocks, which = np.unique(hit[here], return_inverse=True)
+    meets = sparse.coo_array((np.ones(here.size), (which, batch[here]))).tocsr()
+    label = connected_components(meets @ meets.T, directed=False)[1]
+    counts = np.bincount(label)
+    width = int(counts.max(initial=1))
+    if len(counts) == 1 or width == 1 or (counts != width).any():
+        return None
+    codes = np.full(hit.shape, -1, dtype="int32")
+    codes[here], order = pd.factorize(label[which])
+    parts = np.argsort(label, kind="stable").reshape(-1, width)[order]
+    place = np.empty(blocks.size, dtype=int)
+    place[parts] = np.arange(width)
+    rank = np.zeros(hit.shape, dtype=int)
+    rank[here] = place[which]
+    return Joined(codes, rank, blocks[parts])
+
+
+def seen_by_batch(
+    factors: Sequence[GroupingFactor], responses: Sequence[Response]
+) -> tuple[list[GroupingFactor], set[int]]:
+    """Return factors with the levels that rows meet through their batches.
+
+    Parameters
+    ----------
+    factors : sequence of GroupingFactor
+    responses : sequence of Response
+        Whose rows they have.
+
+    Returns
+    -------
+    factors : list of GroupingFactor
+        With codes and coefficients that say only which levels can be in a row.
+    coupled : set of int
+        Those whose levels meet in batches, or in rows that are whitened.
+    """
+    if all(response.correlation is None for response in responses):
+        return list(factors), set()
+    batches, whitened = [], []
+    first = 0
+    for response in responses:
+        own = np.arange(response.size) // max(response.batch_length, 1)
+        batches.append(first + own)
+        whitened.append(np.full(response.size, response.whitened))
+        first += response.size // max(response.batch_length, 1)
+    batch, is_whitened = np.concatenate(batches), np.concatenate(whitened)
+    seen, coupled = [], set()
+    for i, factor in enumerate(factors):
+        spread = _spread(factor, batch, first)
+        present = _present(factor).any(axis=1)
+        if spread is None or (present & is_whitened).any():
+            coupled.add(i)
+        seen.append(factor if spread is None else spread)
+    return seen, coupled
+
+
+def _present(factor: GroupingFactor) -> np.ndarray:
+    """Say which memberships of a row can be there, ``(n, K)``."""
+    if isinstance(factor.coefficients, np.ndarray):
+        return factor.coefficients.any(axis=2)
+    return np.ones(factor.codes.shape, dtype=bool)
+
+
+def _spread(factor: GroupingFactor, batch: np.ndarray, n_batches: int) -> GroupingFactor | None:
+    """Return a factor with the level of a batch in all of its rows; None: there are several."""
+    if factor.n_memberships > 1:
+        return None
+    present = _present(factor)
+    of, codes = np.broadcast_to(batch[:, None], present.shape)[present], factor.codes[present]
+    level = np.full(n_batches, -1)
+    level[of] = codes
+    if (level[of] != codes).any():
+        return None
+    there = level[batch] >= 0
+    return replace(
+        factor,
+        codes=np.maximum(level[batch], 0)[:, None].astype(factor.codes.dtype),
+        coefficients=there[:, None, None].astype(float),
+    )
