@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
-from pymc.model.core import Model
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -13,7 +13,8 @@ from rich.text import Text
 from pymc_marginal_lmm.algebra.data import is_free_of_rows
 from pymc_marginal_lmm.analysis.ordering import cost
 from pymc_marginal_lmm.errors import NotMarginalizable
-from pymc_marginal_lmm.model.marginalize import Names, read
+from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
+from pymc_marginal_lmm.model.marginalize import read
 from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["Explanation", "FactorSummary", "explain"]
@@ -167,13 +168,13 @@ def _human(number: float) -> str:
     return f"{number:.3g} T"
 
 
-def explain(model: Model, rvs: Names | None = None) -> Explanation:
+def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
     """Say what :func:`~pymc_marginal_lmm.marginalize` would do with a model, without doing it.
 
     Parameters
     ----------
-    model : pymc.Model
-        Any model; it is not changed.
+    model : pymc.Model or bambi.Model, optional
+        Any model; it is not changed. By default the one of the ``with`` context.
     rvs : str, Variable, or sequence of them, optional
         Variables to try; all free variables by default.
 
@@ -184,11 +185,14 @@ def explain(model: Model, rvs: Names | None = None) -> Explanation:
 
     Raises
     ------
+    TypeError
+        An argument is of a wrong type, or there is no model.
     NotMarginalizable
         A name is not that of a free variable, the model has no likelihood, or the data hold NaN
         or infinite values.
     """
-    plain, _, reading = read(model, rvs)
+    names = checked_names(rvs, "rvs", variables=True)
+    plain, _, reading = read(pymc_model(model), names)
     mixed_model = reading.model
     drawn = tuple(variable.owner.op.name for variable in reading.barren)
     gone = {variable.owner.op.name for variable in (*reading.effects, *reading.barren)}

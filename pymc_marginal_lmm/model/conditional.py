@@ -15,10 +15,12 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
 
 from pymc_marginal_lmm.algebra.conditional import draw, log_conditional
+from pymc_marginal_lmm.model.arguments import checked_names, pymc_model
 from pymc_marginal_lmm.model.initial_values import without_initial_values
 from pymc_marginal_lmm.model.invariants import check_restored
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.restore import (
+    NO_EFFECTS,
     add_dependents,
     add_effects,
     marginal_nodes,
@@ -103,7 +105,7 @@ def conditional_fgraph(fgraph: FunctionGraph, names: Sequence[str] | None = None
         add_dependents(fgraph, node.op, parts["dependents"], known, names)
 
 
-def conditional(model: Model, rvs: str | Sequence[str] | None = None) -> Model:
+def conditional(model: Any = None, rvs: str | Sequence[str] | None = None) -> Model:
     """Give the integrated effects back as free variables with their exact conditional.
 
     A marginal model has the density ``p(θ) p(y | θ)``; the model returned has
@@ -116,8 +118,9 @@ def conditional(model: Model, rvs: str | Sequence[str] | None = None) -> Model:
 
     Parameters
     ----------
-    model : pymc.Model
-        A model made by :func:`~pymc_marginal_lmm.marginalize`; it is not changed.
+    model : pymc.Model, optional
+        A model made by :func:`~pymc_marginal_lmm.marginalize`; it is not changed. By default the
+        one of the ``with`` context.
     rvs : str or sequence of str, optional
         Names of the effects, and of variables that depend on them, to give back; all by default.
         With a selection the model can be sampled forward, but its density is defined only if all
@@ -130,19 +133,19 @@ def conditional(model: Model, rvs: str | Sequence[str] | None = None) -> Model:
 
     Raises
     ------
+    TypeError
+        An argument is of a wrong type, or there is no model.
     ValueError
         ``model`` has no integrated effects, or not those that were asked for.
     """
-    available = recoverable(model)
-    if not available:
-        raise ValueError(
-            "This model has no integrated effects: pass the model that marginalize() returned."
-        )
-    names = [rvs] if isinstance(rvs, str) else None if rvs is None else list(rvs)
+    model = pymc_model(model)
+    names = checked_names(rvs, "rvs")
+    if not (available := recoverable(model)):
+        raise ValueError(NO_EFFECTS)
     if unknown := [name for name in names or () if name not in available]:
         raise ValueError(
-            f"{', '.join(map(repr, unknown))}: not among the integrated effects and what depends "
-            f"on them, which are {', '.join(available)}."
+            f"rvs: {', '.join(map(repr, unknown))}: not among the integrated effects and what "
+            f"depends on them, which are {', '.join(available)}."
         )
     with without_initial_values(model):
         fgraph, _ = fgraph_from_model(model)

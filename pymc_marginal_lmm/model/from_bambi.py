@@ -1,31 +1,17 @@
-"""Bambi's models, without a need for Bambi: their PyMC model, and results as its ``fit`` has them.
+"""Draws of Bambi's models, as its ``fit`` has them.
 
-The latter has no public name in Bambi 0.21; what is used of it is here and nowhere else.
+That step has no public name in Bambi 0.21; what is used of it is here and nowhere else.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from pymc.model.core import Model
 from xarray import DataTree
 
-__all__ = ["finish_bambi", "pymc_model"]
+from pymc_marginal_lmm.model.arguments import bambi_model, checked_flag, posterior_of
 
-
-def pymc_model(model: Any) -> Model:
-    """Return the PyMC model of a Bambi model, which is built if need be.
-
-    Raises
-    ------
-    TypeError
-        It is not a Bambi model.
-    """
-    if not (hasattr(model, "build") and hasattr(model, "backend")):
-        raise TypeError(f"A pymc.Model or a bambi.Model is needed, not {type(model).__name__}.")
-    if not model.built:
-        model.build()
-    return model.backend.model
+__all__ = ["finish_bambi"]
 
 
 def finish_bambi(
@@ -57,10 +43,27 @@ def finish_bambi(
     -------
     DataTree
         To be used with ``model.predict`` and everything else of Bambi.
+
+    Raises
+    ------
+    TypeError
+        An argument is of a wrong type.
+    ValueError
+        The model is not built, or ``idata`` lacks variables of it or was finished before.
     """
-    backend = model.backend
+    backend = bambi_model(model).backend
+    posterior = posterior_of(idata)
+    checked_flag(omit_offsets, "omit_offsets")
+    checked_flag(include_response_params, "include_response_params")
+    if idata["posterior"].attrs.get("modeling_interface") == "bambi":
+        raise ValueError("idata was finished before: its intercept would move twice.")
+    needed = [rv.name for rv in backend.model.free_RVs]
+    if missing := [name for name in needed if name not in posterior]:
+        raise ValueError(
+            f"idata.posterior has no draws of {', '.join(map(repr, missing))}: pass what recover "
+            "returned for this model."
+        )
     if not include_response_params:  # large; Bambi computes them on demand
-        posterior = idata["posterior"].to_dataset()
         by_row = {d.name for d in backend.model.deterministics} & {*model.family.likelihood.params}
         idata["posterior"] = posterior.drop_vars(by_row & {*posterior.data_vars})
     finished = backend._clean_results(idata, omit_offsets, include_response_params)

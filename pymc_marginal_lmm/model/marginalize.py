@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from pymc.model.core import Model
 from pymc.model.fgraph import (
@@ -21,6 +22,7 @@ from pytensor.graph.traversal import ancestors, io_toposort
 from pymc_marginal_lmm.analysis.read import Reading, read_model
 from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.errors import NotMarginalizable
+from pymc_marginal_lmm.model.arguments import Names, checked_flag, checked_names, pymc_model
 from pymc_marginal_lmm.model.data import StructuralData, fix_dims, guard_data
 from pymc_marginal_lmm.model.fold import fold_scales as fold_scales_of
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
@@ -34,8 +36,6 @@ from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 from pymc_marginal_lmm.model.xtensors import without_xtensors
 
 __all__ = ["Names", "marginalize", "marginalize_fgraph", "marginalized", "read"]
-
-type Names = str | Variable | Sequence[str | Variable]
 
 
 def resolve_names(model: Model, rvs: Names | None, plain: Model) -> list[str] | None:
@@ -203,7 +203,7 @@ def _without_model_variables(
 
 
 def marginalize(
-    model: Model, rvs_to_marginalize: Names | None = None, *, fold_scales: bool = True
+    model: Any = None, rvs_to_marginalize: Names | None = None, *, fold_scales: bool = True
 ) -> Model:
     """Integrate Normal effects out of a model, exactly.
 
@@ -216,9 +216,10 @@ def marginalize(
 
     Parameters
     ----------
-    model : pymc.Model
+    model : pymc.Model or bambi.Model, optional
         Any model; it is not changed. A marginal model is taken further: what is integrated out
-        already is so jointly with what is added.
+        already is so jointly with what is added. By default the one of the ``with`` context; of a
+        Bambi model its PyMC model, ``model.backend.model``.
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out. By default every free variable for which that is possible,
         the coefficients of fixed effects included; :func:`~pymc_marginal_lmm.explain` lists them.
@@ -238,6 +239,8 @@ def marginalize(
 
     Raises
     ------
+    TypeError
+        An argument is of a wrong type, or there is no model.
     NotMarginalizable
         A variable that was asked for cannot be integrated out, or the data hold NaN or infinite
         values. The message names the variable, the place, the reason and a way out.
@@ -263,8 +266,11 @@ def marginalize(
     >>> [rv.name for rv in mlmm.marginalize(model).free_RVs]
     ['tau']
     """
-    marginal, _ = marginalized(model, rvs_to_marginalize, fold=fold_scales)
-    if marginal is None and rvs_to_marginalize is None:
+    fold = checked_flag(fold_scales, "fold_scales")
+    names = checked_names(rvs_to_marginalize, "rvs_to_marginalize", variables=True)
+    model = pymc_model(model)
+    marginal, _ = marginalized(model, names, fold=fold)
+    if marginal is None and names is None:
         warnings.warn(
             "No variable of this model can be integrated out; the model is returned as it was. "
             "explain(model) gives the reason for each variable.",

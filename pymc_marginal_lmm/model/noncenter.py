@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pymc as pm
 import pytensor.tensor as pt
@@ -18,6 +18,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
 
 from pymc_marginal_lmm.analysis.priors import distribution_name, is_gaussian, read_prior
+from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.order import keep_order, order_of
 
@@ -30,9 +31,8 @@ def _refuse(name: str, reason: str, remedy: str) -> NoReturn:
     raise ValueError(f"Cannot non-centre '{name}': {reason}. {remedy}")
 
 
-def _names(model: Model, rvs: str | Variable | Sequence[str | Variable]) -> list[str]:
+def _names(model: Model, rvs: Sequence[str | Variable]) -> list[str]:
     """Check that variables are there and free, and return their names."""
-    rvs = [rvs] if isinstance(rvs, str | Variable) else list(rvs)
     names = [rv if isinstance(rv, str) else rv.name for rv in rvs]
     free = [rv.name for rv in model.free_RVs]
     remedy = f"Free variables are: {', '.join(free) or 'none'}."
@@ -98,7 +98,7 @@ def noncenter_fgraph(fgraph: FunctionGraph, names: Sequence[str]) -> None:
         fgraph.add_output(free, reason="noncenter", import_missing=True)
 
 
-def noncenter(model: Model, rvs: str | Variable | Sequence[str | Variable]) -> Model:
+def noncenter(model: Any = None, rvs: Names | None = None) -> Model:
     """Sample Normal variables as standard Normal offsets from their mean.
 
     For effects that stay sampled (:func:`~pymc_marginal_lmm.explain` says why) and that data say
@@ -107,10 +107,12 @@ def noncenter(model: Model, rvs: str | Variable | Sequence[str | Variable]) -> M
 
     Parameters
     ----------
-    model : pymc.Model
-        Any model, also a marginal one; it is not changed.
+    model : pymc.Model or bambi.Model, optional
+        Any model, also a marginal one; it is not changed. By default the one of the ``with``
+        context.
     rvs : str, Variable, or sequence of them
-        Free variables with a Normal or multivariate Normal prior, of any shape, mean and scale.
+        Which, always to be named: free variables with a Normal or multivariate Normal prior, of
+        any shape, mean and scale.
 
     Returns
     -------
@@ -119,6 +121,8 @@ def noncenter(model: Model, rvs: str | Variable | Sequence[str | Variable]) -> M
 
     Raises
     ------
+    TypeError
+        An argument is of a wrong type, or there is no model, or nothing is named.
     ValueError
         A variable is not there, or cannot be non-centred; the message says why and what to do.
 
@@ -136,7 +140,11 @@ def noncenter(model: Model, rvs: str | Variable | Sequence[str | Variable]) -> M
     >>> [rv.name for rv in combined.free_RVs]
     ['tau', 'omega', 'v_offset']
     """
-    names = _names(model, rvs)
+    variables = checked_names(rvs, "rvs", variables=True)
+    if variables is None:
+        raise TypeError("rvs is missing: name the variables to non-centre.")
+    model = pymc_model(model)
+    names = _names(model, variables)
     with without_initial_values(model):
         fgraph, _ = fgraph_from_model(model)
     noncenter_fgraph(fgraph, names)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from arviz_base import dict_to_dataset
-from pymc.model.core import Model, modelcontext
+from pymc.model.core import Model
 from pymc.pytensorf import compile as pymc_compile
 from pytensor import config
 from pytensor.compile.mode import Mode
@@ -17,11 +17,19 @@ from rich.progress import track
 from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.analysis.ordering import cost
+from pymc_marginal_lmm.model.arguments import (
+    checked_flag,
+    checked_names,
+    checked_options,
+    generator_of,
+    posterior_of,
+    pymc_model,
+)
 from pymc_marginal_lmm.model.batched import inlined, over_draws
 from pymc_marginal_lmm.model.conditional import ConditionalRV, conditional
-from pymc_marginal_lmm.model.restore import marginal_ops, recoverable
+from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops, recoverable
 
-__all__ = ["recover"]
+__all__ = ["Recovery", "drawer", "merged", "recover"]
 
 UNCOMPILED = Mode(linker="py", optimizer=None)
 """For a few calls, each over many draws, rewriting a graph costs more than it saves."""
@@ -33,10 +41,10 @@ CHUNK = 32_000_000
 def recover(
     idata: DataTree,
     *,
-    model: Model | None = None,
+    model: Any = None,
     var_names: str | Sequence[str] | None = None,
     extend_inferencedata: bool = True,
-    random_seed: int | Sequence[int] | np.random.SeedSequence | np.random.Generator | None = None,
+    random_seed: Any = None,
     progressbar: bool = True,
     compile_kwargs: dict[str, Any] | None = None,
 ) -> DataTree | Dataset:
@@ -55,11 +63,13 @@ def recover(
         The model that :func:`~pymc_marginal_lmm.marginalize` returned; by default the one of the
         ``with`` context.
     var_names : str or sequence of str, optional
-        What to recover; all effects, and all that depends on them, by default.
+        What to recover; all effects, and all that depends on them, by default. Of an empty
+        sequence nothing comes, and ``idata`` stays as it is.
     extend_inferencedata : bool, default True
         Add to ``idata.posterior`` and return ``idata``; else return a Dataset.
-    random_seed : int, sequence of int, SeedSequence or Generator, optional
-        Makes the draws reproducible.
+    random_seed : int, sequence of int, SeedSequence, BitGenerator or Generator, optional
+        Makes the draws reproducible. A generator is copied: it is where it was afterwards, and
+        the same draws come from it again unless it is used in between.
     progressbar : bool, default True
         Show progress.
     compile_kwargs : dict, optional
@@ -73,71 +83,165 @@ def recover(
 
     Raises
     ------
+    TypeError
+        An argument is of a wrong type.
     ValueError
-        The model has no integrated effects, ``idata`` lacks a parameter of the model, or has
-        other variables with other coords of the same dims.
+        The model has no integrated effects, or not those that were asked for; ``idata`` has no
+        posterior with chains and draws, lacks a parameter of the model, or has other variables
+        with other coords of the same dims.
     numpy.linalg.LinAlgError
         A draw's posterior precision is not positive definite; the message names the draw.
     """
-    model = modelcontext(model)
-    var_names = [var_names] if isinstance(var_names, str) else var_names
-    names = list(recoverable(model) if var_names is None else dict.fromkeys(var_names))
-    # Effects are drawn anyhow; they tell of parameter values that cannot be worked with.
-    effects = [effect.name for op in marginal_ops(model) for effect in op.structure.effects]
-    # To note for each node where it was made takes a third of the time of making a graph.
-    with config.change_flags(traceback__limit=0):
-        full = conditional(model, names and [*names, *effects])
-        outputs = [full[name] for name in (*effects, *names)]
-        # A Deterministic may hold responses: these are data here, not to be drawn.
-        data = {rv: full.rvs_to_values[rv] for rv in full.observed_RVs}
-        outputs = inlined(graph_replace(outputs, data, strict=False), ConditionalRV)
-    parameters = [full[rv.name] for rv in model.free_RVs]
-    posterior = idata["posterior"]
-    if missing := [rv.name for rv in parameters if rv.name not in posterior]:
-        raise ValueError(
-            f"The posterior has no draws of {', '.join(map(repr, missing))}, on which the "
-            "integrated effects depend. Was it sampled from this marginal model?"
-        )
-    if isinstance(random_seed, np.random.Generator):
-        random_seed = int(random_seed.integers(2**63))
-    elif isinstance(random_seed, np.random.SeedSequence):
-        random_seed = random_seed.generate_state(4).tolist()
-    kwargs: dict[str, Any] = {"mode": UNCOMPILED} | (compile_kwargs or {})
-    kwargs |= {"random_seed": random_seed, "on_unused_input": "ignore"}
-    with config.change_flags(traceback__limit=0):
-        draw = _drawer(parameters, outputs, kwargs)
-    n_chains, n_draws = (posterior.sizes[dim] for dim in ("chain", "draw"))
-    columns = [_column(posterior[rv.name], rv) for rv in parameters]
-    size = max(1, CHUNK // _bytes_per_draw(model))
-    chunks = [slice(i, i + size) for i in range(0, n_chains * n_draws, size)]
-    parts: list[list[np.ndarray]] = []
-    for chunk in track(chunks, "Recovering effects", disable=not progressbar):
-        given = [column[chunk] for column in columns]
-        n = min(chunk.stop, n_chains * n_draws) - chunk.start
-        with np.errstate(all="ignore"):  # what is not finite is reported with its draw
-            values = draw(given, n)
-        for name, drawn in zip(effects, values, strict=False):
-            finite = np.isfinite(drawn).reshape(n, -1).all(axis=1)
-            if not finite.all():
-                chain, at = divmod(chunk.start + int(finite.argmin()), n_draws)
-                raise np.linalg.LinAlgError(
-                    f"No draw of '{name}' at chain {chain}, draw {at}: the posterior precision "
-                    "of the effects could not be factorised at these parameter values "
-                    f"({_point(parameters, posterior, chain, at)})."
-                )
-        parts.append(values[len(effects) :])
-    results = {
-        name: np.concatenate(column).reshape(n_chains, n_draws, *column[0].shape[1:])
-        for name, column in zip(names, zip(*parts, strict=True), strict=True)
-    }
-    dataset = _as_dataset(results, full, posterior)
-    if not extend_inferencedata:
+    posterior = posterior_of(idata)
+    model = pymc_model(model)
+    names = checked_names(var_names, "var_names")
+    extend = checked_flag(extend_inferencedata, "extend_inferencedata")
+    recovery = Recovery(
+        model,
+        names,
+        random_seed=_compiler_seed(random_seed),
+        progressbar=checked_flag(progressbar, "progressbar"),
+        compile_kwargs=checked_options(compile_kwargs, "compile_kwargs"),
+    )
+    dataset = recovery.given(posterior)
+    if not extend:
         return dataset
-    idata["posterior"] = _merged(posterior.to_dataset(), dataset)
+    idata["posterior"] = merged(posterior, dataset)
     return idata
 
 
-def _merged(posterior: Dataset, recovered: Dataset) -> Dataset:
+class Recovery:
+    """Draws of effects, and of what depends on them, for posteriors to come.
+
+    Parameters
+    ----------
+    model : Model
+        A marginal one.
+    names : sequence of str, optional
+        What to draw; all by default.
+    random_seed : int or sequence of int, optional
+    progressbar : bool
+    compile_kwargs : dict, optional
+
+    Raises
+    ------
+    ValueError
+        The model has no integrated effects, or not those that were asked for.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        names: Sequence[str] | None = None,
+        *,
+        random_seed: int | list[int] | None = None,
+        progressbar: bool = False,
+        compile_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        if not (available := recoverable(model)):
+            raise ValueError(NO_EFFECTS)
+        if unknown := [name for name in names or () if name not in available]:
+            raise ValueError(
+                f"var_names: {', '.join(map(repr, unknown))}: not among the integrated effects "
+                f"and what depends on them, which are {', '.join(available)}."
+            )
+        self.names = list(available if names is None else dict.fromkeys(names))
+        self.progressbar = progressbar
+        # Effects are drawn anyhow; they tell of parameter values that cannot be worked with.
+        self.effects = [e.name for op in marginal_ops(model) for e in op.structure.effects]
+        self.parameters, self.full = model.free_RVs, model
+        self.chunk = max(1, CHUNK // _bytes_per_draw(model))
+        if not self.names:
+            return
+        # To note for each node where it was made takes a third of the time of making a graph.
+        with config.change_flags(traceback__limit=0):
+            self.full = conditional(model, [*self.names, *self.effects])
+            outputs = [self.full[name] for name in (*self.effects, *self.names)]
+            # A Deterministic may hold responses: these are data here, not to be drawn.
+            data = {rv: self.full.rvs_to_values[rv] for rv in self.full.observed_RVs}
+            outputs = inlined(graph_replace(outputs, data, strict=False), ConditionalRV)
+            self.parameters = [self.full[rv.name] for rv in model.free_RVs]
+            self.draw = drawer(self.parameters, outputs, random_seed, compile_kwargs)
+
+    def given(
+        self, posterior: Dataset, dims: Mapping[str, Any] | None = None, coords: Any = None
+    ) -> Dataset:
+        """Return the draws that belong to those of a posterior.
+
+        Parameters
+        ----------
+        posterior : Dataset
+        dims, coords : mapping, optional
+            In place of the model's.
+
+        Raises
+        ------
+        ValueError
+            The posterior lacks a parameter of the model, or has it in another shape.
+        numpy.linalg.LinAlgError
+            A draw's posterior precision is not positive definite.
+        """
+        _check_parameters(self.parameters, posterior)
+        n_chains, n_draws = (posterior.sizes[dim] for dim in ("chain", "draw"))
+        results = self._values(posterior, n_chains, n_draws) if self.names else {}
+        return _as_dataset(results, self.full, posterior, dims or {}, coords or {})
+
+    def _values(self, posterior: Dataset, n_chains: int, n_draws: int) -> dict[str, np.ndarray]:
+        columns = [_column(posterior[rv.name], rv) for rv in self.parameters]
+        chunks = [slice(i, i + self.chunk) for i in range(0, n_chains * n_draws, self.chunk)]
+        parts: list[list[np.ndarray]] = []
+        for chunk in track(chunks, "Recovering effects", disable=not self.progressbar):
+            given = [column[chunk] for column in columns]
+            n = min(chunk.stop, n_chains * n_draws) - chunk.start
+            with np.errstate(all="ignore"):  # what is not finite is reported with its draw
+                values = self.draw(given, n)
+            for name, drawn in zip(self.effects, values, strict=False):
+                finite = np.isfinite(drawn).reshape(n, -1).all(axis=1)
+                if not finite.all():
+                    chain, at = divmod(chunk.start + int(finite.argmin()), n_draws)
+                    raise np.linalg.LinAlgError(
+                        f"No draw of '{name}' at chain {chain}, draw {at}: the posterior "
+                        "precision of the effects could not be factorised at these parameter "
+                        f"values ({_point(self.parameters, posterior, chain, at)})."
+                    )
+            parts.append(values[len(self.effects) :])
+        return {
+            name: np.concatenate(column).reshape(n_chains, n_draws, *column[0].shape[1:])
+            for name, column in zip(self.names, zip(*parts, strict=True), strict=True)
+        }
+
+
+def _compiler_seed(random_seed: Any) -> int | list[int] | None:
+    """Return a seed that a compiler takes; a user's generator is copied."""
+    generator = generator_of(random_seed)
+    if generator is None:
+        return None
+    if isinstance(random_seed, np.random.Generator | np.random.BitGenerator):
+        return int(generator.integers(2**63))
+    if isinstance(random_seed, np.random.SeedSequence):
+        return random_seed.generate_state(4).tolist()
+    return np.asarray(random_seed).tolist()
+
+
+def _check_parameters(parameters: Sequence[Variable], posterior: Dataset) -> None:
+    if missing := [rv.name for rv in parameters if rv.name not in posterior]:
+        raise ValueError(
+            f"idata.posterior has no draws of {', '.join(map(repr, missing))}, on which the "
+            "integrated effects depend. Was it sampled from this marginal model?"
+        )
+    for rv in parameters:
+        draws = posterior[rv.name]
+        found = [draws.sizes[dim] for dim in draws.dims if dim not in ("chain", "draw")]
+        fits = len(found) == rv.type.ndim and len(draws.dims) == rv.type.ndim + 2
+        if not fits or any(n not in (None, m) for n, m in zip(rv.type.shape, found, strict=True)):
+            raise ValueError(
+                f"idata.posterior has '{rv.name}' with dims {draws.dims} of lengths {draws.shape}; "
+                f"chain and draw, and then {rv.type.shape} are right. Was it sampled from this "
+                "marginal model?"
+            )
+
+
+def merged(posterior: Dataset, recovered: Dataset) -> Dataset:
     """Put recovered draws in the place of earlier ones, whose dims may have been shorter."""
     kept = posterior.drop_vars([name for name in recovered.data_vars if name in posterior])
     for dim, index in recovered.indexes.items():
@@ -163,10 +267,15 @@ def _bytes_per_draw(model: Model) -> int:
     return sum(cost(op.structure, free_of_rows=False)[1] for op in marginal_ops(model))
 
 
-def _drawer(
-    parameters: Sequence[Variable], outputs: Sequence[Variable], kwargs: dict[str, Any]
+def drawer(
+    parameters: Sequence[Variable],
+    outputs: Sequence[Variable],
+    random_seed: int | list[int] | None = None,
+    compile_kwargs: dict[str, Any] | None = None,
 ) -> Callable[[Sequence[np.ndarray], int], list[np.ndarray]]:
     """Return the function that makes a number of draws: at once, if its graph allows for that."""
+    kwargs: dict[str, Any] = {"mode": UNCOMPILED} | (compile_kwargs or {})
+    kwargs |= {"random_seed": random_seed, "on_unused_input": "ignore"}
     try:
         inputs, many = over_draws(outputs, parameters)
     except (NotImplementedError, TypeError, ValueError):
@@ -187,16 +296,19 @@ def _point(parameters: Sequence, posterior: Any, chain: int, draw: int) -> str:
     return ", ".join(shown)[:300]
 
 
-def _as_dataset(results: dict[str, np.ndarray], model: Model, posterior: Any) -> Dataset:
-    dims: dict[Any, Any] = {
-        name: list(model.named_vars_to_dims[name])
-        for name in results
-        if model.named_vars_to_dims.get(name)
-    }
+def _as_dataset(
+    results: dict[str, np.ndarray],
+    model: Model,
+    posterior: Dataset,
+    own_dims: Mapping[str, Any],
+    own_coords: Mapping[Any, Any],
+) -> Dataset:
+    known: dict[str, Any] = {**model.named_vars_to_dims, **own_dims}
+    dims: dict[Any, Any] = {name: list(known[name]) for name in results if known.get(name)}
     used = {dim for names in dims.values() for dim in names}
     coords: dict[Any, Any] = {
         dim: np.asarray(values)
-        for dim, values in model.coords.items()
+        for dim, values in {**model.coords, **own_coords}.items()
         if dim in used and values is not None
     }
     dataset = dict_to_dataset(results, dims=dims, coords=coords)

@@ -30,6 +30,7 @@ from pymc_marginal_lmm.model.order import keep_order
 from pymc_marginal_lmm.structure import RandomEffects
 
 __all__ = [
+    "NO_EFFECTS",
     "add_dependents",
     "add_effects",
     "marginal_nodes",
@@ -39,6 +40,10 @@ __all__ = [
     "restored_model",
     "with_own_rngs",
 ]
+
+
+NO_EFFECTS = "model has no integrated effects: pass the model that marginalize() returned."
+"""What functions say that take a marginal model only."""
 
 
 class JointZeroSumTransform(ZeroSumTransform):

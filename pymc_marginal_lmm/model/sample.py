@@ -9,14 +9,23 @@ from typing import Any
 import numpy as np
 import pymc as pm
 from pymc.initial_point import convert_str_to_rv_dict
-from pymc.model.core import Model, modelcontext
+from pymc.model.core import Model
 from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.analysis.priors import is_gaussian
 from pymc_marginal_lmm.analysis.read import Reading
-from pymc_marginal_lmm.model.from_bambi import finish_bambi, pymc_model
-from pymc_marginal_lmm.model.marginalize import Names, marginalized
-from pymc_marginal_lmm.model.recover import recover
+from pymc_marginal_lmm.model.arguments import (
+    Names,
+    checked_flag,
+    checked_names,
+    is_bambi,
+    pymc_model,
+    recovery_seed,
+)
+from pymc_marginal_lmm.model.complete import complete, wanted
+from pymc_marginal_lmm.model.from_bambi import finish_bambi
+from pymc_marginal_lmm.model.marginalize import marginalized
+from pymc_marginal_lmm.model.recover import Recovery
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
@@ -47,76 +56,89 @@ def sample(
     fold_scales : bool, default True
         Sample scales with a sign, see :func:`~pymc_marginal_lmm.marginalize`: the same posterior
         with fewer gradients. A marginal model is sampled as it is.
-    random_seed : int, sequence of int or numpy.random.Generator, optional
-        Makes the draws, recovered ones included, reproducible.
+    random_seed : int, sequence of int, SeedSequence, BitGenerator or Generator, optional
+        Makes the draws, recovered ones included, reproducible. As in ``pm.sample``, a generator
+        is copied: it is where it was afterwards.
     **kwargs
         For :func:`pymc.sample`: ``draws``, ``tune``, ``chains``, ``nuts_sampler`` and so on.
         ``var_names`` may name any variable of the plain model. ``initvals`` of effects that are
         integrated out are left aside. ``idata_kwargs={"log_likelihood": True}`` gives the
-        pointwise log-likelihood, given the effects, which LOO and WAIC need.
+        pointwise log-likelihood, given the effects, which LOO and WAIC need, and ``"log_prior"``
+        that of all variables, effects included. A ``callback`` sees the marginal model.
 
     Returns
     -------
     DataTree
-        With the variables, in their order, dims, coords and data of the plain model; for a Bambi
-        model what its ``fit`` returns. Warm-up draws, if they are kept, lack the effects.
+        With the groups, and the variables, in their order, dims, coords and data of the plain
+        model, warm-up draws and value variables included where they are asked for; for a Bambi
+        model what its ``fit`` returns. ``sample_stats`` are of the sampling that took place:
+        ``lp`` is the marginal density.
 
     Raises
     ------
+    TypeError
+        An argument is of a wrong type, or there is no model.
     NotMarginalizable
         A variable that was asked for cannot be integrated out, or the data hold NaN or infinite
         values.
     ValueError
-        An argument makes no sense here: ``step``, ``trace``, ``return_inferencedata=False``, or
-        unknown ``var_names``.
+        An argument makes no sense here: ``step``, ``trace``, ``return_inferencedata=False``,
+        unknown ``var_names`` or ``idata_kwargs``.
 
     Warns
     -----
     UserWarning
-        Some Normal variables, or all variables, stay sampled although nothing was asked for.
+        Some Normal variables, or all variables, stay sampled although nothing was asked for. Or
+        what comes after sampling failed: then the draws of the marginal model are returned as
+        they are, so that nothing is lost.
     """
+    rvs = checked_names(rvs_to_marginalize, "rvs_to_marginalize", variables=True)
+    fold = checked_flag(fold_scales, "fold_scales")
+    seed = recovery_seed(random_seed)
+    if isinstance(random_seed, np.ndarray):
+        random_seed = random_seed.tolist()  # PyMC compares it with -1
     _check_arguments(kwargs)
-    bambi_model = None if isinstance(model, Model | None) else model
-    model = modelcontext(model) if bambi_model is None else pymc_model(bambi_model)
+    selected = checked_names(kwargs.pop("var_names", None), "var_names")
+    bambi_model = model if is_bambi(model) else None
+    model = pymc_model(model)
     plain = unmarginalize(model) if marginal_ops(model) else model
     names = [variable.name for variable in plain.unobserved_RVs]
-    selected = kwargs.pop("var_names", None)
     if unknown := [name for name in selected or () if name not in names]:
         raise ValueError(f"var_names {unknown} are not among {names}.")
+    want = wanted(kwargs, plain)
 
-    if plain is not model and rvs_to_marginalize is None:
-        marginal = model
-    else:
-        marginal = _marginal(model, rvs_to_marginalize, fold_scales)
-    idata_kwargs = dict(kwargs.pop("idata_kwargs", None) or {})
-    log_likelihood = idata_kwargs.pop("log_likelihood", False)
+    as_it_is = plain is not model and rvs is None
+    marginal = model if as_it_is else _marginal(model, rvs, fold)
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
-    if "initvals" in kwargs:
+    if kwargs.get("initvals") is not None:
         kwargs["initvals"] = _initial_values_in(marginal, plain, kwargs["initvals"])
+    recovery = None
+    if marginal_ops(marginal):
+        recovery = Recovery(marginal, random_seed=seed, progressbar=progressbar)
 
-    if marginal.free_RVs or not marginal_ops(marginal):
-        idata = pm.sample(
-            model=marginal, random_seed=random_seed, idata_kwargs=idata_kwargs or None, **kwargs
-        )
+    if marginal.free_RVs or recovery is None:
+        kwargs["idata_kwargs"] = want.passed or None
+        idata = pm.sample(model=marginal, random_seed=random_seed, **kwargs)
     else:
         idata = _no_parameters(marginal, kwargs.get("draws", 1000), kwargs.get("chains") or 4)
-    if marginal_ops(marginal):
-        seed = _recovery_seed(random_seed)
-        recover(idata, model=marginal, random_seed=seed, progressbar=progressbar)
-    posterior = idata["posterior"].to_dataset()
-    order = [v.name for v in plain.unobserved_value_vars if v.name in posterior]
-    idata["posterior"] = posterior[order]
-    if log_likelihood:
-        pm.compute_log_likelihood(
-            idata,
-            var_names=None if log_likelihood is True else list(log_likelihood),
-            model=plain,
-            progressbar=progressbar,
+    try:
+        complete(idata, marginal, plain, want, recovery, progressbar=progressbar)
+        if bambi_model is not None:
+            idata = finish_bambi(idata, bambi_model, omit_offsets=selected is None)
+    except (Exception, KeyboardInterrupt) as error:
+        warnings.warn(
+            "Sampling went well, but what comes after it did not "
+            f"({type(error).__name__}: {error}). The draws are returned as far as they go; if they "
+            "lack the effects, recover(idata, model=marginalize(model)) draws these.",
+            UserWarning,
+            stacklevel=2,
         )
-    if bambi_model is not None:
-        idata = finish_bambi(idata, bambi_model, omit_offsets=selected is None)
+        return idata
     if selected is not None:
-        idata["posterior"] = idata["posterior"].to_dataset()[list(selected)]
+        for group in ("posterior", "warmup_posterior"):
+            if group in idata.children:
+                draws = idata[group].to_dataset()
+                idata[group] = draws[[name for name in selected if name in draws]]
     return idata
 
 
@@ -146,7 +168,7 @@ def _check_arguments(kwargs: Mapping[str, Any]) -> None:
         )
 
 
-def _marginal(model: Model, rvs: Names | None, fold: bool) -> Model:
+def _marginal(model: Model, rvs: list[Any] | None, fold: bool) -> Model:
     """Marginalize a model, and say what a user might have hoped for in vain."""
     marginal, reading = None, Reading()
     if rvs is not None or model.observed_RVs:
@@ -190,14 +212,3 @@ def _initial_values_in(model: Model, plain: Model, initvals: Any) -> Any:
     return {name: value for name, value in named.items() if name in known} | {
         rv.name: value for rv, value in taken_back.items()
     }
-
-
-def _recovery_seed(random_seed: Any) -> int | None:
-    """Make another seed of a seed, without drawing from it."""
-    if random_seed is None:
-        return None
-    if isinstance(random_seed, np.random.Generator):
-        sequence = random_seed.bit_generator.seed_seq.spawn(1)[0]  # type: ignore[attr-defined]
-    else:
-        sequence = np.random.SeedSequence(random_seed, spawn_key=(1,))
-    return int(sequence.generate_state(1)[0])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pymc.model.core import Model
 from pymc.model.fgraph import fgraph_from_model
 from pytensor.graph.fg import FunctionGraph
 
 from pymc_marginal_lmm.analysis.replace import substitute
+from pymc_marginal_lmm.model.arguments import pymc_model
 from pymc_marginal_lmm.model.fold import unfold_scales
 from pymc_marginal_lmm.model.initial_values import without_initial_values
 from pymc_marginal_lmm.model.invariants import check_restored
 from pymc_marginal_lmm.model.restore import (
+    NO_EFFECTS,
     add_dependents,
     add_effects,
     marginal_nodes,
@@ -40,7 +44,7 @@ def unmarginalize_fgraph(fgraph: FunctionGraph) -> None:
     unfold_scales(fgraph)
 
 
-def unmarginalize(model: Model) -> Model:
+def unmarginalize(model: Any = None) -> Model:
     """Undo :func:`~pymc_marginal_lmm.marginalize`: a plain model, with all effects sampled.
 
     Useful where the model that was marginalized is not at hand any more, or where the marginal
@@ -48,9 +52,9 @@ def unmarginalize(model: Model) -> Model:
 
     Parameters
     ----------
-    model : pymc.Model
+    model : pymc.Model, optional
         A model made by :func:`~pymc_marginal_lmm.marginalize`, and perhaps changed since; it is
-        not changed here.
+        not changed here. By default the one of the ``with`` context.
 
     Returns
     -------
@@ -60,6 +64,8 @@ def unmarginalize(model: Model) -> Model:
 
     Raises
     ------
+    TypeError
+        ``model`` is no model, or there is none.
     ValueError
         ``model`` has no integrated effects.
 
@@ -73,11 +79,9 @@ def unmarginalize(model: Model) -> Model:
     >>> [rv.name for rv in mlmm.unmarginalize(marginal).free_RVs]
     ['tau', 'u']
     """
+    model = pymc_model(model)
     if not (ops := marginal_ops(model)):
-        raise ValueError(
-            "This model has no integrated effects to restore: pass the model that marginalize() "
-            "returned."
-        )
+        raise ValueError(NO_EFFECTS)
     with without_initial_values(model):
         fgraph, _ = fgraph_from_model(model)
     unmarginalize_fgraph(fgraph)

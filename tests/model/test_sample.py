@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import arviz as az
 import bambi
@@ -13,6 +15,7 @@ import pymc as pm
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
+from pymc.util import get_random_generator
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm import NotMarginalizable
@@ -109,15 +112,44 @@ def test_sampled_and_recovered_draws_are_those_of_the_three_steps(plain: pm.Mode
     xr.testing.assert_equal(again["posterior"].to_dataset(), found["posterior"].to_dataset())
 
 
-def test_generators_as_seeds() -> None:
-    from pymc_marginal_lmm.model.sample import _recovery_seed
+SEEDS: dict[str, Callable[[int], Any]] = {
+    "int": int,
+    "numpy int": np.int64,
+    "sequence": lambda seed: [seed, 2, 3],
+    "array": lambda seed: np.array([seed, 2]),
+    "SeedSequence": np.random.SeedSequence,
+    "BitGenerator": np.random.PCG64,
+    "Generator": np.random.default_rng,
+    "another Generator": lambda seed: np.random.Generator(np.random.Philox(seed)),
+}
+"""All that ``pm.sample`` takes; of an array it can make no more sense than of one number."""
 
-    one, two = (np.random.default_rng(5) for _ in range(2))
-    assert _recovery_seed(one) == _recovery_seed(two) != _recovery_seed(np.random.default_rng(6))
-    assert one.integers(1000) == np.random.default_rng(5).integers(1000)
-    assert _recovery_seed(5) == _recovery_seed(5) != _recovery_seed(6)
-    assert _recovery_seed([5, 6]) != _recovery_seed(5)
-    assert _recovery_seed(None) is None
+
+@pytest.mark.parametrize("make", SEEDS.values(), ids=SEEDS.keys())
+def test_seeds(make: Callable[[int], Any]) -> None:
+    """Seeds of recovery: reproducible, each another, another than the chains', and untouched."""
+    from pymc_marginal_lmm.model.arguments import recovery_seed
+
+    one = make(5)
+    assert recovery_seed(one) == recovery_seed(one) == recovery_seed(make(5))
+    assert recovery_seed(one) != recovery_seed(make(6))
+    chains = get_random_generator(make(5)).spawn(8)
+    states = [chain.bit_generator.seed_seq.generate_state(4).tolist() for chain in chains]
+    assert recovery_seed(one) not in states
+    if isinstance(one, np.random.Generator):
+        assert one.bit_generator.seed_seq.n_children_spawned == 0
+        assert one.integers(1000) == make(5).integers(1000)
+
+
+@pytest.mark.parametrize("kind", ["array", "SeedSequence", "BitGenerator", "Generator"])
+def test_sampling_with_seeds(plain: pm.Model, kind: str) -> None:
+    seed = SEEDS[kind](1)
+    one, two = (mlmm.sample(plain, random_seed=seed, **SHORT)["posterior"] for _ in range(2))
+    xr.testing.assert_equal(one.to_dataset(), two.to_dataset())
+    if kind != "array":
+        marginal = mlmm.marginalize(plain)
+        expected = pm.sample(model=marginal, random_seed=SEEDS[kind](1), **SHORT)
+        assert_allclose(one["tau"], expected["posterior"]["tau"])
 
 
 def test_what_stays_sampled_is_named() -> None:
@@ -170,7 +202,7 @@ def test_refusals(plain: pm.Model) -> None:
         mlmm.sample(plain, step=object())
     with pytest.raises(ValueError, match=r"var_names \['w'\] are not among \['tau', 'u', 'alpha'"):
         mlmm.sample(plain, var_names=["u", "w"])
-    with pytest.raises(TypeError, match=r"a bambi\.Model is needed, not dict"):
+    with pytest.raises(TypeError, match=r"model must be a pymc\.Model or a bambi\.Model, not dict"):
         mlmm.sample({})
 
 
