@@ -68,6 +68,9 @@ class RandomEffects:
         sums to zero along each support axis.
     valid : array or Variable of bool, ()
         Whether the parameters of the prior are ones; the density is 0 where they are not.
+    log_factor : array or Variable, ()
+        Logarithm of what PyMC's density of the prior integrates to, all blocks together: that of
+        :class:`pymc.ICAR` is a function of its sigma.
     """
 
     name: str
@@ -80,6 +83,7 @@ class RandomEffects:
     mean: Variable
     zero_sum: bool = False
     valid: Array = field(default_factory=lambda: np.array(True))
+    log_factor: Array = field(default_factory=lambda: np.zeros(()))
 
     @property
     def size(self) -> int:
@@ -399,7 +403,7 @@ class MixedModel:
 
 
 _SYMBOLIC = {
-    "effects": ("scale", "mean", "valid"),
+    "effects": ("scale", "mean", "valid", "log_factor"),
     "responses": ("offset", "sigma", "correlation.matrix"),
     "factors": ("coefficients", "loadings.entries"),
     "regression": ("coefficients",),

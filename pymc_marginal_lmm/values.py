@@ -8,6 +8,7 @@ model must not pretend that they can still be changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import numpy as np
 from pymc.model.fgraph import ModelVar
@@ -20,6 +21,7 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.rewriting.shape import ShapeFeature
+from pytensor.tensor.shape import Shape
 
 __all__ = ["NotKnown", "Values"]
 
@@ -88,6 +90,9 @@ class Values:
             return value
         sources = self._sources([variable])
         if not all(_is_data(source) for source in sources):
+            self._learn_shapes([variable])
+            sources = self._sources([variable])
+        if not all(_is_data(source) for source in sources):
             raise NotKnown
         self.structural |= {source.name or "": source for source in sources}
         return _interpret([variable], self._given)[0]
@@ -110,9 +115,18 @@ class Values:
         graph = FunctionGraph(outputs=[variable], clone=False, features=[ShapeFeature()])
         lengths = graph.shape_feature.shape_tuple(variable)
         unknown = [length for length in lengths if not isinstance(length, Constant)]
+        self._learn_shapes(unknown)
         if not all(_is_data(source) for source in self._sources(unknown)):
             raise NotKnown
         return tuple(int(length) for length in _interpret(lengths, self._given))
+
+    def _learn_shapes(self, variables: Sequence[Variable]) -> None:
+        """Learn the shapes of tensors whose values are sampled, where variables depend on them."""
+        for node in {v.owner for v in ancestors(variables, blockers=list(self._given)) if v.owner}:
+            if isinstance(node.op, Shape):
+                with suppress(NotKnown):
+                    shape = np.array(self.shape(node.inputs[0]), dtype="int64")
+                    self.learn(node.outputs[0], shape)
 
 
 def _is_data(source: Variable) -> bool:

@@ -63,8 +63,6 @@ def run(page: str, text: str) -> dict[str, Any]:
     return found
 
 
-# PyMC's density of MatrixNormal.
-@pytest.mark.filterwarnings("ignore:pytensor.tensor.linalg.trace is deprecated:FutureWarning")
 # Bambi's predict puts the posterior into the graph as constants.
 @pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 @pytest.mark.parametrize("page", _pages())

@@ -39,6 +39,9 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     evidence = _evidence(model, data)
     n_flat = sum(effect.size for effect in model.effects if effect.flat)
     value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
+    for effect in model.effects:
+        if isinstance(effect.log_factor, Variable):
+            value = value + pt.cast(effect.log_factor, config.floatX)
     value = within_support(model, value, ys)
     for response, y in zip(model.responses, ys, strict=True):
         if response.family == "lognormal":

@@ -28,7 +28,7 @@ from pytensor.graph.traversal import ancestors, io_toposort
 
 from pymc_marginal_lmm.analysis.factors import FactorReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
-from pymc_marginal_lmm.analysis.rules import rule_for, summands
+from pymc_marginal_lmm.analysis.rules import is_nonlinear, rule_for, summands
 from pymc_marginal_lmm.analysis.terms import Factor, Linear, Refusal, Terms, sum_linear
 from pymc_marginal_lmm.values import NotKnown, Values
 
@@ -103,7 +103,14 @@ class AffineReader:
         parts = [self._linear.get(inp, {}) for inp in node.inputs]
         rule = rule_for(node)
         if rule is None:
-            self.refuse(node, "it goes through an operation that is not linear")
+            if is_nonlinear(node):
+                self.refuse(node, "it goes through an operation that is not linear")
+            self.refuse(
+                node,
+                "it goes through an operation that is not understood",
+                "If it is linear, write it as the product with a matrix, A @ u; otherwise leave "
+                "this variable sampled.",
+            )
         try:
             results = rule(self, node, parts)
             return [{v: t for v, t in linear.items() if t.positions.size} for linear in results]

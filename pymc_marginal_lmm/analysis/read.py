@@ -30,6 +30,7 @@ from pymc_marginal_lmm.analysis.offsets import read_noise, read_regression
 from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.analysis.priors import (
     GaussianPrior,
+    NotGaussian,
     distribution_name,
     is_gaussian,
     read_prior,
@@ -187,6 +188,7 @@ def _read_exactly(
             scale=priors[leaf].scale,
             mean=priors[leaf].mean,
             valid=priors[leaf].valid,
+            log_factor=priors[leaf].log_factor,
         )
         for leaf in leaves
     )
@@ -224,8 +226,9 @@ def _read_shapes(
             raise Refusal(
                 [candidate],
                 f"its prior is {distribution_name(rv)}",
-                "Only Normal, MvNormal, ZeroSumNormal and Flat variables can be integrated out; "
-                "leave it sampled.",
+                "Only Normal, MvNormal, ZeroSumNormal, MatrixNormal, KroneckerNormal, "
+                "GaussianRandomWalk, AR, CAR, ICAR and Flat variables can be integrated out; leave "
+                "it sampled.",
             )
         try:
             shapes[candidate] = values.shape(rv)
@@ -241,7 +244,11 @@ def _read_priors(
 ) -> dict[Variable, GaussianPrior]:
     candidates, priors = list(shapes), {}
     for candidate, shape in shapes.items():
-        prior = read_prior(graph.rv(candidate), shape)
+        rv = graph.rv(candidate)
+        try:
+            prior = read_prior(rv.owner.op, rv, shape)
+        except NotGaussian as error:
+            raise Refusal([candidate], error.reason, error.remedy) from None
         transform = candidate.owner.op.transform
         if transform is not None and not isinstance(transform, ZeroSumTransform):
             raise Refusal(
@@ -251,7 +258,11 @@ def _read_priors(
             )
         priors[candidate] = prior
     for candidate, prior in priors.items():
-        scaling = [p for p in graph.parents([prior.scale]) if p in candidates]
+        parts = [
+            prior.scale,
+            *(v for v in (prior.valid, prior.log_factor) if isinstance(v, Variable)),
+        ]
+        scaling = [p for p in graph.parents(parts) if p in candidates]
         if scaling:
             raise Refusal(scaling, f"it enters the scale of '{candidate.name}'", LEAVE_SAMPLED)
     return priors

@@ -7,7 +7,7 @@ output. To teach the reader an operation, write its rule and enter it in one of 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pytensor.scalar as ps
@@ -17,10 +17,17 @@ from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Variable
 from pytensor.tensor.basic import Join, MakeVector, ScalarFromTensor, TensorFromScalar
 from pytensor.tensor.blockwise import Blockwise
-from pytensor.tensor.elemwise import Elemwise
-from pytensor.tensor.math import Dot, Sum
+from pytensor.tensor.elemwise import CAReduce, Elemwise
+from pytensor.tensor.extra_ops import FillDiagonal
+from pytensor.tensor.linalg.constructors import BlockDiagonal
+from pytensor.tensor.linalg.inverse import MatrixInverse
+from pytensor.tensor.linalg.solvers.core import SolveBase
+from pytensor.tensor.linalg.summary import Det
+from pytensor.tensor.math import Argmax, Dot, Sum
 from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.shape import Shape, Shape_i, SpecifyShape
+from pytensor.tensor.signal.conv import AbstractConvolveNd
+from pytensor.tensor.sort import ArgSortOp, SortOp
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
     AdvancedSubtensor,
@@ -28,6 +35,7 @@ from pytensor.tensor.subtensor import (
 )
 from pytensor.tensor.type import TensorType
 
+from pymc_marginal_lmm.analysis.linear_rules import LINEAR_RULES
 from pymc_marginal_lmm.analysis.reader import Reader
 from pymc_marginal_lmm.analysis.selection import (
     OF_ALL,
@@ -42,12 +50,12 @@ from pymc_marginal_lmm.analysis.terms import (
     DISCRETE,
     NOTHING,
     Linear,
-    Refusal,
     Terms,
+    refuse_product,
     sum_linear,
 )
 
-__all__ = ["rule_for", "summands"]
+__all__ = ["is_nonlinear", "rule_for", "summands"]
 
 
 Rule = Callable[[Reader, Apply, list[Linear]], list[Linear]]
@@ -90,21 +98,9 @@ def _negative(linear: Linear) -> Linear:
     return {leaf: terms.negative() for leaf, terms in linear.items()}
 
 
-def _refuse_product(reader: Reader, node: Apply, parts: list[Linear]) -> NoReturn:
-    sizes = [sum(int(t.positions.max(initial=0)) for t in p.values()) for p in parts if p]
-    smallest = [p for p in parts if p][int(np.argmin(sizes))]
-    raise Refusal(
-        smallest,
-        "it is multiplied by another effect",
-        "Integrate out one of the two and leave the other sampled: name the one you want in "
-        "rvs_to_marginalize.",
-        node,
-    )
-
-
 def _multiply(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     if sum(map(bool, parts)) > 1:
-        _refuse_product(reader, node, parts)
+        refuse_product(node, parts)
     shape = reader.shape(node.outputs[0])
     (linear,) = (part for part in parts if part)
     for inp, part in zip(node.inputs, parts, strict=True):
@@ -158,7 +154,7 @@ def _sum_axes(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
 def _matmul(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """``out[..., i, j] = Σ_p left[..., i, p] · right[..., p, j]``."""
     if all(parts):
-        _refuse_product(reader, node, parts)
+        refuse_product(node, parts)
     left, right = (reader.shape(inp) for inp in node.inputs)
     batch = np.broadcast_shapes(left[:-2], right[:-2])
     shape = (*batch, left[-2], left[-1], right[-1])
@@ -202,8 +198,8 @@ def _write(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     x, y, *index = node.inputs
     if not parts[1]:
         return [parts[0]]
-    if isinstance(node.op, AdvancedIncSubtensor) and _repeats(reader, node):
-        reader.refuse(node, "inc_subtensor adds it to the same element several times")
+    if isinstance(node.op, AdvancedIncSubtensor):
+        return [sum_linear([parts[0], _added(reader, node, parts[1])])]
     props = {name: getattr(node.op, name) for name in node.op.__props__}
     setter = type(node.op)(**(props | {"set_instead_of_inc": True, "inplace": False}))
     zeros = pt.zeros(reader.shape(x), dtype=x.type.dtype)
@@ -211,14 +207,25 @@ def _write(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     return [sum_linear([parts[0], *added])]
 
 
-def _repeats(reader: Reader, node: Apply) -> bool:
-    """Whether an index array hits an element twice (setting would then lose one of the two)."""
-    x, _, *index = node.inputs
+def _added(reader: Reader, node: Apply, part: Linear) -> Linear:
+    """Return what ``inc_subtensor`` adds: an element may be added to several times."""
+    x, y, *index = node.inputs
     shape = reader.shape(x)
-    elements = np.arange(np.prod(shape, dtype=int), dtype="float64").reshape(shape)
+    size = int(np.prod(shape, dtype=int))
+    elements = np.arange(size, dtype="float64").reshape(shape)
     reading = AdvancedSubtensor(node.op.idx_list).make_node(x, *index)
-    hit = run(reading, [elements, *(reader.values.structure(i) for i in index)])
-    return np.unique(hit).size < hit.size
+    hit = run(reading, [elements, *(reader.values.structure(i) for i in index)]).astype(int)
+    shape_in = reader.shape(y)
+    source = np.arange(np.prod(shape_in, dtype=int)).reshape(shape_in)
+    source = np.broadcast_to(source, hit.shape).ravel()
+    order = np.argsort(hit, axis=None, kind="stable")
+    hit, source = hit.ravel()[order], source[order]
+    counts = np.bincount(hit, minlength=size)
+    nth = np.arange(len(hit)) - (np.cumsum(counts) - counts)[hit]
+    taken = np.full((size, counts.max(initial=0)), NOTHING)
+    taken[hit, nth] = source
+    taken = taken.reshape(*shape, taken.shape[1])
+    return {leaf: terms.take(taken).absorb([len(shape)]) for leaf, terms in part.items()}
 
 
 _BY_OP: list[tuple[tuple[type, ...], Rule]] = [
@@ -230,6 +237,13 @@ _BY_OP: list[tuple[tuple[type, ...], Rule]] = [
     (SPARSE_DOTS, sparse_dot),
     ((OpFromGraph,), _inline),
     (WRITES, _write),
+    *LINEAR_RULES,
+]
+
+_BY_CORE_OP: list[tuple[tuple[type, ...], Rule]] = [
+    (OF_FIRST, _select),
+    ((Dot,), _matmul),
+    *LINEAR_RULES,
 ]
 
 _BY_SCALAR_OP: list[tuple[tuple[type, ...], Rule]] = [
@@ -238,10 +252,14 @@ _BY_SCALAR_OP: list[tuple[tuple[type, ...], Rule]] = [
     ((ps.Mul,), _multiply),
     ((ps.TrueDiv,), _divide),
     ((ps.Neg,), _negate),
-    ((ps.Identity, ps.Cast), _cast),
+    ((ps.Identity, ps.Cast, ps.Real), _cast),
     ((ps.Switch,), _switch),
     ((ps.Second,), _second),
 ]
+
+
+NONLINEAR = (CAReduce, Argmax, SortOp, ArgSortOp, MatrixInverse, Det)
+"""Operations that are known not to be linear, beside elementwise functions."""
 
 
 def rule_for(node: Apply) -> Rule | None:
@@ -249,10 +267,18 @@ def rule_for(node: Apply) -> Rule | None:
     op = node.op
     if isinstance(op, RandomVariable):
         return None
-    if isinstance(op, Blockwise):
-        return _matmul if isinstance(op.core_op, Dot) else None
     subject, table = (op.scalar_op, _BY_SCALAR_OP) if isinstance(op, Elemwise) else (op, _BY_OP)
+    if isinstance(op, Blockwise):
+        subject, table = op.core_op, _BY_CORE_OP
     return next((rule for types, rule in table if isinstance(subject, types)), None)
+
+
+def is_nonlinear(node: Apply) -> bool:
+    """Whether an operation without a rule is known not to be linear."""
+    op = node.op.core_op if isinstance(node.op, Blockwise) else node.op
+    if isinstance(op, Elemwise):
+        return not isinstance(op.scalar_op, ps.Composite)
+    return isinstance(op, NONLINEAR)
 
 
 def summands(node: Apply) -> list[Variable] | None:
@@ -261,10 +287,12 @@ def summands(node: Apply) -> list[Variable] | None:
     if isinstance(op, SPARSE_DOTS):
         return None
     match op.scalar_op if isinstance(op, Elemwise) else op:
-        case ps.Mul() | Dot():
+        case ps.Mul() | Dot() | AbstractConvolveNd():
             return None
-        case ps.Add() | ps.Sub() | Join() | MakeVector():
+        case ps.Add() | ps.Sub() | Join() | MakeVector() | BlockDiagonal() | FillDiagonal():
             return list(node.inputs)
+        case SolveBase():
+            return [node.inputs[1]]
         case ps.Switch():
             return list(node.inputs[1:])
         case ps.Second():

@@ -13,7 +13,9 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply, Variable
 from pytensor.scalar.basic import ScalarType
 from pytensor.tensor.basic import Alloc, Join, MakeVector
+from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import DimShuffle
+from pytensor.tensor.reshape import JoinDims, SplitDims
 from pytensor.tensor.shape import Reshape
 from pytensor.tensor.subtensor import (
     AdvancedIncSubtensor,
@@ -44,6 +46,8 @@ OF_FIRST = (
     Alloc,
     pt.basic.ExtractDiag,
     pt.extra_ops.Repeat,
+    JoinDims,
+    SplitDims,
 )
 OF_ALL = (Join, MakeVector)
 WRITES = (IncSubtensor, AdvancedIncSubtensor)
@@ -55,7 +59,7 @@ class NotASelection(Exception):
 
 def value_inputs(node: Apply) -> Sequence[int] | None:
     """Return which inputs of a selection its elements come from, or None: it is none."""
-    if isinstance(node.op, OF_FIRST):
+    if isinstance(node.op.core_op if isinstance(node.op, Blockwise) else node.op, OF_FIRST):
         return [0]
     if isinstance(node.op, OF_ALL):
         return range(len(node.inputs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 from pytensor.graph.basic import Apply, Variable
@@ -20,6 +21,7 @@ __all__ = [
     "Refusal",
     "Terms",
     "describe",
+    "refuse_product",
     "sum_linear",
 ]
 
@@ -158,6 +160,19 @@ class Terms:
 
 Linear = dict[Variable, Terms]
 """The linear part of a tensor, per leaf."""
+
+
+def refuse_product(node: Apply, parts: Sequence[Linear]) -> NoReturn:
+    """Refuse the smaller one of effects that are multiplied by each other."""
+    sizes = [sum(int(t.positions.max(initial=0)) for t in p.values()) for p in parts if p]
+    smallest = [p for p in parts if p][int(np.argmin(sizes))]
+    raise Refusal(
+        smallest,
+        "it is multiplied by another effect",
+        "Integrate out one of the two and leave the other sampled: name the one you want in "
+        "rvs_to_marginalize.",
+        node,
+    )
 
 
 def sum_linear(parts: Iterable[Linear]) -> Linear:

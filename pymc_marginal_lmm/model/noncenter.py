@@ -16,8 +16,17 @@ from pymc.model.fgraph import (
 )
 from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.tensor.random.op import RandomVariable
 
-from pymc_marginal_lmm.analysis.priors import distribution_name, is_gaussian, read_prior
+from pymc_marginal_lmm.analysis.priors import (
+    GaussianPrior,
+    NotGaussian,
+    distribution_name,
+    is_gaussian,
+    known,
+    known_shape,
+    read_prior,
+)
 from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.order import keep_order, order_of
@@ -50,30 +59,57 @@ def _names(model: Model, rvs: Sequence[str | Variable]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def _read_prior(name: str, rv: Variable) -> GaussianPrior:
+    prior = None
+    if is_gaussian(rv):
+        shape = known_shape(rv)
+        if shape is None:
+            _refuse(name, "its shape depends on a sampled variable", "Leave it as it is.")
+        try:
+            prior = read_prior(rv.owner.op, rv, shape)
+        except NotGaussian as error:
+            _refuse(name, error.reason, "Leave it as it is.")
+    if prior is None or prior.flat or prior.zero_sum or not _is_normalised(prior):
+        _refuse(
+            name,
+            f"its prior is {distribution_name(rv)}",
+            "Only Normal and MvNormal variables, MatrixNormal, KroneckerNormal, random walks, AR "
+            "and CAR have a mean and a scale to take out; leave it as it is.",
+        )
+    return prior
+
+
+def _is_normalised(prior: GaussianPrior) -> bool:
+    """Whether PyMC's density is a Gaussian one up to a constant."""
+    return not isinstance(prior.log_factor, Variable) or known(prior.log_factor) is not None
+
+
+def _shape(rv: Variable) -> Sequence[Variable | int]:
+    """Return lengths that follow the model's dims, where the Op knows them."""
+    node = rv.owner
+    if isinstance(node.op, RandomVariable):
+        return tuple(node.op._infer_shape(node.op.size_param(node), node.op.dist_params(node)))
+    return known_shape(rv) or ()
+
+
 def _noncentered(variable: Variable) -> tuple[Variable, Variable]:
     """Return the standard Normal offset of a variable, and the variable as a function of it."""
     op, rv = variable.owner.op, variable.owner.inputs[0]
-    prior = read_prior(rv) if is_gaussian(rv) else None
-    if prior is None or prior.flat or prior.zero_sum:
-        _refuse(
-            op.name,
-            f"its prior is {distribution_name(rv)}",
-            "Only Normal and MvNormal variables, of known length, have a mean and a scale to "
-            "take out; leave it as it is.",
-        )
+    prior = _read_prior(op.name, rv)
     if op.transform is not None:
         _refuse(
             op.name,
             f"its value is transformed ({type(op.transform).__name__}), which restricts its prior",
             "Remove the transform, or leave it as it is.",
         )
-    node = rv.owner
-    shape = node.op._infer_shape(node.op.size_param(node), node.op.dist_params(node))
-    offset = pm.Normal.dist(0.0, 1.0, shape=tuple(shape), dtype=rv.type.dtype)
+    offset = pm.Normal.dist(0.0, 1.0, shape=_shape(rv), dtype=rv.type.dtype)
     offset.name = op.name + SUFFIX
     free = model_free_rv(offset, offset.type(name=offset.name), None, offset.name, *op.dims)
-    if isinstance(node.op, type(pm.MvNormal.rv_op)):
-        deviation = (prior.scale @ free[..., None])[..., 0]
+    if prior.support_ndim:
+        batch = tuple(free.shape)[: free.type.ndim - prior.support_ndim]
+        by_block = free.reshape((*batch, -1), ndim=len(batch) + 1)
+        deviation = (prior.scale @ by_block[..., None])[..., 0]
+        deviation = deviation.reshape(free.shape, ndim=free.type.ndim)
     else:
         deviation = prior.scale * free
     value = (prior.mean + deviation).astype(rv.type.dtype)
@@ -112,7 +148,8 @@ def noncenter(model: Any = None, rvs: Names | None = None) -> Model:
         context.
     rvs : str, Variable, or sequence of them
         Which, always to be named: free variables with a Normal or multivariate Normal prior, of
-        any shape, mean and scale.
+        any shape, mean and scale, or one of a process (a random walk, AR, CAR, MatrixNormal,
+        KroneckerNormal).
 
     Returns
     -------

@@ -227,6 +227,15 @@ READABLE: dict[str, Callable[[], Variable]] = {
     "increase data": lambda: pt.as_tensor(Y)[:, 1].inc(v[:, 0]),
     "increase several by one": lambda: pt.zeros(5)[np.array([0, 3])].inc(s),
     "increase by a mask": lambda: pt.zeros(5)[mask(1, 0, 1, 0, 1)].inc(u[:3]),
+    "increase an element twice": lambda: pt.zeros(5)[np.array([0, 0])].inc(u[:2]),
+    "increase by a negative index too": lambda: u[np.array([4, -1])].inc(v[0, :2]),
+    "increase an element several times by one": lambda: pt.zeros(4)[np.array([2, 1, 2])].inc(s),
+    "increase rows several times": lambda: pt.zeros((2, 4))[np.array([1, 0, 1])].inc(lam * v),
+    "increase pairs several times": lambda: pt.zeros((2, 3))[
+        np.array([1, 1, 0]), np.array([2, 2, 0])
+    ].inc(u[:3]),
+    "increase nothing": lambda: v[np.zeros(0, dtype=int)].inc(u[:0, None]),
+    "weighted counts": lambda: pt.bincount(np.array([0, 2, 2, 0, 1]), weights=u),
     # sums and products
     "sum": lambda: v.sum(),
     "sum an axis": lambda: w.sum(axis=1),
@@ -258,6 +267,51 @@ READABLE: dict[str, Callable[[], Variable]] = {
     "einsum transpose": lambda: pt.einsum("abc->cab", w),
     "einsum batch": lambda: pt.einsum("bij,bjk->bik", w, rng_like(2, 4, 3)),
     "einsum sum": lambda: pt.einsum("abc->b", w),
+    # linear maps
+    "cumulative sum": lambda: pt.cumsum(u),
+    "cumulative sum of products": lambda: pt.cumsum(lam * u * x5 + s),
+    "cumulative sum of a matrix": lambda: pt.cumsum(v),
+    "cumulative sum of rows": lambda: v.cumsum(axis=0) * theta,
+    "cumulative sum of columns": lambda: pt.cumsum(v, axis=-1)[g % 3],
+    "cumulative sum along a middle axis": lambda: pt.cumsum(w, axis=1),
+    "cumulative sum of cumulative sums": lambda: pt.cumsum(pt.cumsum(u)),
+    "cumulative sum of nothing": lambda: pt.cumsum(u[:0]),
+    "second differences": lambda: pt.diff(v, n=2, axis=0),
+    "difference of a cumulative sum": lambda: pt.diff(pt.cumsum(u)),
+    "split": lambda: pt.concatenate(pt.split(u, [2, 3], n_splits=2)[::-1]),
+    "split columns": lambda: pt.split(v, [1, 3], n_splits=2, axis=1)[1],
+    "real part": lambda: pt.real(u),
+    "kron": lambda: pt.linalg.kron(v, rng_like(2, 2)),
+    "kron from the left": lambda: pt.linalg.kron(pt.outer(theta, theta), u[:, None]),
+    "solve": lambda: pt.linalg.solve(rng_like(5, 5), u),
+    "solve columns": lambda: pt.linalg.solve(rng_like(3, 3), v),
+    "solve with parameters": lambda: pt.linalg.solve(pt.eye(4) + pt.outer(theta, theta), v[0]),
+    "solve a positive definite system": lambda: pt.linalg.solve(spd(5), u, assume_a="pos"),
+    "solve a symmetric system": lambda: pt.linalg.solve(spd(5), u, assume_a="sym"),
+    "solve systems": lambda: pt.linalg.solve(np.stack([spd(5), 2 * spd(5)]), u, b_ndim=1),
+    "solve for several": lambda: pt.linalg.solve(spd(3), w, b_ndim=2),
+    "solve a triangular system": lambda: pt.linalg.solve_triangular(spd(5), u, lower=True),
+    "solve a transposed one": lambda: pt.linalg.solve_triangular(spd(3), v, lower=True, trans=1),
+    "solve by a Cholesky factor": lambda: pt.linalg.cho_solve(
+        (np.linalg.cholesky(spd(5)), True), u, b_ndim=1
+    ),
+    "solve by an LU factor": lambda: pt.linalg.lu_solve(pt.linalg.lu_factor(spd(5)), u, b_ndim=1),
+    "times an inverse": lambda: pt.linalg.inv(pt.eye(4) + pt.outer(theta, theta)) @ v[0],
+    "convolve": lambda: pt.signal.convolve1d(u, np.array([1.0, 0.5])),
+    "convolve with effects": lambda: pt.signal.convolve1d(theta, u, mode="valid"),
+    "convolve and keep": lambda: pt.signal.convolve1d(u, rng_like(3), mode="same"),
+    "convolve matrices": lambda: pt.signal.convolve2d(v, rng_like(2, 2)),
+    "block diagonal": lambda: pt.linalg.block_diag(v, Y, 2 * v[:1]),
+    "fill a diagonal": lambda: pt.fill_diagonal(v, 2.0),
+    "fill a diagonal with an effect": lambda: pt.fill_diagonal(pt.as_tensor(Y), s),
+    "pad by the edge": lambda: pt.pad(u, 1, mode="edge"),
+    "pad by the mean": lambda: pt.pad(v, 1, mode="mean"),
+    "linspace": lambda: pt.linspace(u[0], u[1], 4),
+    "join axes": lambda: pt.join_dims(w, 1),
+    "split an axis": lambda: pt.split_dims(u[:4], (2, 2)),
+    "matrix power": lambda: pt.linalg.matrix_power(pt.outer(theta, theta), 2) @ v[0],
+    "trace of a product": lambda: pt.trace(v @ Y.T),
+    "interpolate": lambda: pt.interpolate.interp(np.array([0.5, 3.2]), np.arange(5.0), u),
     # together
     "linear predictor": lambda: lam + u[g] + theta[1] * v[0, 1] + v[1, 1:][g % 3] * g,
     "nested use": lambda: (u[np.array([0, 0, 1, 2])] + v.T[:, 0])[g % 4],
@@ -274,6 +328,11 @@ def draw_around(mean: Variable) -> Variable:
 
 def rng_like(*shape: int) -> np.ndarray:
     return np.random.default_rng(shape).normal(size=shape)
+
+
+def spd(n: int) -> np.ndarray:
+    root = rng_like(n, n)
+    return root @ root.T + np.eye(n)
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -334,18 +393,17 @@ REFUSED: dict[str, tuple[Callable[[], Variable], str, set[Variable]]] = {
     "booleans": (lambda: u.astype("bool"), "cast", {u}),
     "inverse": (lambda: pt.linalg.inv(v[:, :3]), "inv", {v}),
     "solve": (lambda: pt.linalg.solve(v[:, :3], x4[:3]), "solve", {v}),
+    "solve with effects on both sides": (
+        lambda: pt.linalg.solve(v[:, :3], v[:, 3]),
+        "solve",
+        {v},
+    ),
+    "convolve effects": (lambda: pt.signal.convolve1d(u, v[0]), "convolve1d", {v}),
+    "determinant": (lambda: pt.linalg.det(v[:, :3]), "det", {v}),
+    "choose": (lambda: pt.choose(g[:2] % 2, [u[:2], u[1:3]]), "makelist", {u}),
+    "tensorsolve": (lambda: pt.linalg.tensorsolve(np.eye(5), u), "tensorsolve", {u}),
     "scan": (lambda: pytensor.scan(lambda a: a * 2, u, return_updates=False), "scan", {u}),
     "random": (lambda: draw_around(u), "normal", {u}),
-    "increase an element twice": (
-        lambda: pt.zeros(5)[np.array([0, 0])].inc(u[:2]),
-        "advancedincsubtensor",
-        {u},
-    ),
-    "increase by a negative index too": (
-        lambda: pt.zeros(5)[np.array([4, -1])].inc(u[:2]),
-        "advancedincsubtensor",
-        {u},
-    ),
     "multiply effects": (lambda: u * s, "mul", {s}),
     "multiply itself": (lambda: u[g] * u[g[::-1]], "mul", {u}),
     "dot of effects": (lambda: u[:4] @ v[0], "dot", {u}),
@@ -362,6 +420,22 @@ def test_refuses(name: str) -> None:
     assert set(refusal.leaves) == leaves
     assert op in describe(refusal.node)
     assert refusal.reason and refusal.remedy
+
+
+def test_only_what_is_known_not_to_be_linear_is_called_so() -> None:
+    for name in ("exp", "maximum", "largest", "product", "cumulative product", "sort", "inverse"):
+        with pytest.raises(Refusal, match="an operation that is not linear"):
+            read(REFUSED[name][0]())
+    for name in ("choose", "tensorsolve", "scan"):
+        with pytest.raises(Refusal, match="an operation that is not understood"):
+            read(REFUSED[name][0]())
+
+
+def test_long_cumulative_sums_are_refused_with_a_way_out() -> None:
+    steps = pt.tensor("steps", shape=(10_000,))
+    with pytest.raises(Refusal, match="100,000,000 pairs") as caught:
+        read(pt.cumsum(steps), [steps])
+    assert "pm.GaussianRandomWalk" in caught.value.remedy
 
 
 def test_only_what_enters_the_refused_operation_is_refused() -> None:

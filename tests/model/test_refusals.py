@@ -235,7 +235,7 @@ def _mixture_likelihood() -> None:
     pm.NormalMixture("y", w=[0.5, 0.5], mu=means, sigma=sigma(), observed=y)
 
 
-@refused("u", "prior is CustomDist", "Only Normal, MvNormal, ZeroSumNormal and Flat")
+@refused("u", "prior is CustomDist", "Only Normal, MvNormal, ZeroSumNormal, MatrixNormal")
 def _custom_prior() -> None:
     def dist(tau: pt.TensorVariable, size: pt.TensorVariable) -> pt.TensorVariable:
         return pm.Normal.dist(0.0, tau, size=size)
@@ -244,10 +244,54 @@ def _custom_prior() -> None:
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
-@refused("u", "prior is AR", "Only Normal, MvNormal, ZeroSumNormal and Flat")
-def _autoregressive_prior() -> None:
-    start = pm.Normal.dist(0.0, 1.0)
+@refused("u", "its init_dist is StudentT", "With a Normal init_dist it can be integrated out")
+def _autoregressive_from_a_student_t() -> None:
+    start = pm.StudentT.dist(nu=4.0)
     u = pm.AR("u", rho=[0.5], sigma=1.0, init_dist=start, steps=3)
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused("u", "its init_dist is Flat", "With a Normal init_dist it can be integrated out")
+def _walk_from_anywhere() -> None:
+    u = pm.GaussianRandomWalk("u", sigma=1.0, init_dist=pm.Flat.dist(), steps=3)
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused("u", "its innovation_dist is Laplace", "With a Normal innovation_dist it can be")
+def _walk_of_laplace_steps() -> None:
+    start, step = pm.Normal.dist(0.0, 1.0), pm.Laplace.dist(0.0, 1.0)
+    u = pm.RandomWalk("u", init_dist=start, innovation_dist=step, steps=3)
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused("u", "prior is GARCH11", "Only Normal, MvNormal, ZeroSumNormal, MatrixNormal")
+def _volatility() -> None:
+    u = pm.GARCH11("u", omega=1.0, alpha_1=0.2, beta_1=0.2, initial_vol=1.0, shape=4)
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused("u", "area 3 has no neighbours", "Give such areas a prior of their own")
+def _island() -> None:
+    u = pm.CAR("u", np.zeros(4), np.diag([1, 1, 0], 1) + np.diag([1, 1, 0], -1), 0.5, 1.0)
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused("u", "its graph is in 2 parts", "Write one ICAR per part")
+def _archipelago() -> None:
+    u = pm.ICAR("u", np.diag([1, 0, 1], 1) + np.diag([1, 0, 1], -1), sigma=pm.HalfNormal("tau"))
+    pm.Normal("y", intercept() + u[g], sigma(), observed=y)
+
+
+@refused(
+    "drift",
+    "it enters the scale of 'u'",
+    "Leave it sampled",
+    asked=("drift", "u"),
+    others=("a", "u"),
+)
+def _coefficients_of_an_autoregression() -> None:
+    drift = pm.Normal("drift", 0.5, 0.1)
+    u = pm.AR("u", rho=[drift], sigma=1.0, init_dist=pm.Normal.dist(0.0, 1.0), steps=3)
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
@@ -321,20 +365,23 @@ def _in_the_scale_of_an_effect() -> None:
 # --- The prior --------------------------------------------------------------------------------
 
 
-@refused("u", "prior is StudentT", "Only Normal, MvNormal, ZeroSumNormal and Flat")
+@refused("u", "prior is StudentT", "Only Normal, MvNormal, ZeroSumNormal, MatrixNormal")
 def _student_prior() -> None:
     u = pm.StudentT("u", nu=3, sigma=pm.HalfNormal("tau"), shape=4)
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)
 
 
 @refused(
-    "tau", "prior is HalfNormal", "Only Normal, MvNormal, ZeroSumNormal and Flat", others=("a", "u")
+    "tau",
+    "prior is HalfNormal",
+    "Only Normal, MvNormal, ZeroSumNormal, MatrixNormal",
+    others=("a", "u"),
 )
 def _standard_deviation() -> None:
     pm.Normal("y", intercept() + effects()[g], sigma(), observed=y)
 
 
-@refused("u", "prior is Truncated", "Only Normal, MvNormal, ZeroSumNormal and Flat")
+@refused("u", "prior is Truncated", "Only Normal, MvNormal, ZeroSumNormal, MatrixNormal")
 def _truncated_prior() -> None:
     u = pm.Truncated("u", pm.Normal.dist(0.0, 1.0), lower=0.0, upper=None, shape=4)
     pm.Normal("y", intercept() + u[g], sigma(), observed=y)

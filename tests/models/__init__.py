@@ -6,6 +6,7 @@
 # isort: off
 from tests.models import one_factor, several_factors, structure, responses, spellings, partial
 from tests.models import correlated
+from tests.models import processes
 
 # isort: on
 from tests.models.registry import MODELS, CanonicalModel, Rows, by_name, lkj, scales
@@ -19,6 +20,7 @@ __all__ = [
     "lkj",
     "one_factor",
     "partial",
+    "processes",
     "responses",
     "scales",
     "several_factors",

@@ -67,6 +67,8 @@ from tests.random_models.spellings import (
     transpose,
 )
 
+PROCESS_KINDS = ("Walk", "AR", "CAR")
+
 
 @dataclass(frozen=True)
 class Effects:
@@ -283,7 +285,10 @@ class Author:
 
     def vector_effects(self, factor: int, above: dict[int, list[Effects]]) -> Expression:
         M = self.levels[factor]
-        kind = self.pick("centred", "standard", "non-centred", "scalars", "centred around 0")
+        kinds = ["centred", "standard", "non-centred", "scalars", "centred around 0"]
+        kind = self.pick(*kinds, *(PROCESS_KINDS if M > 1 else ()))
+        if kind in PROCESS_KINDS:
+            return self.process(kind, (M,))
         if kind == "standard":
             return self.declare("z", "Normal", (M,), how=self.how((M,)))
         if kind == "scalars" and M <= 3:
@@ -303,13 +308,31 @@ class Author:
         how = self.how((M,), mean, scale)
         return self.declare("u", "Normal", (M,), mean=mean, scale=scale, how=how)
 
+    def process(self, family: str, shape: tuple[int, ...]) -> Expression:
+        """Return effects whose prior is a process along the last axis."""
+        scale = self.prior_scale_scalar()
+        mean: Expression = self.coefficient() if self.seldom() else Number(self.pick(0.0, 0.5))
+        if family == "CAR":
+            return self.declare("u", "CAR", shape, mean=mean, scale=scale)
+        steps = (f"steps={shape[-1] - 1}",) if len(shape) == 1 else ()
+        how = self.pick(f"shape={shape}", *steps)
+        if self.seldom():
+            how = self.how(shape)
+        lag: Expression = self.prior_scale_scalar() if family == "AR" else Number(0.0)
+        return self.declare("u", family, shape, mean=mean, scale=scale, lag=lag, how=how)
+
     def prior_scale_scalar(self) -> Expression:
         return self.positive() if self.often() else Number(0.7)
 
     def matrix_effects(self, factor: int) -> Expression:
         """Return effects with two or three columns."""
         M, S = self.levels[factor], self.pick(2, 3)
-        kind = self.pick("MvNormal", "Normal", "z @ L.T", "(L @ z).T", "z * sds", "columns", "rows")
+        kinds = ["MvNormal", "Normal", "z @ L.T", "(L @ z).T", "z * sds", "columns", "rows"]
+        kind = self.pick(*kinds, "MatrixNormal", "Walk", "AR")
+        if kind in ("Walk", "AR"):
+            return self.process(kind, (M, S))
+        if kind == "MatrixNormal":
+            return self.declare("u", kind, (M, S), mean=Number(0.5), scale=self.root(S))
         if kind == "MvNormal":
             L = self.root(S)
             mean: Expression = self.number(f"mean{S}", self.normal(S))

@@ -15,6 +15,10 @@ from tests.random_models.expressions import Code, Env, Expression, Number, Op, n
 from tests.random_models.spellings import HOSTILE, LINEAR_BUT_UNUSUAL
 
 ZERO, ONE = Number(0.0), Number(1.0)
+PROCESSES = ("Walk", "AR", "MatrixNormal", "CAR")
+START = 0.8
+"""Standard deviation of the first value of a walk or an autoregression."""
+ALPHA = 0.6
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Variable:
 
     ``how`` is what follows the parameters in the code: ``shape=(4,)``, ``dims='g0'``, nothing if
     mean and scale have the shape already; for ``MvNormal`` it starts with ``chol``, ``cov`` or
-    ``tau``.
+    ``tau``. ``lag`` is the correlation of an ``AR``.
     """
 
     name: str
@@ -32,13 +36,26 @@ class Variable:
     mean: Expression = ZERO
     scale: Expression = ONE
     how: str = ""
+    lag: Expression = ZERO
 
     @property
     def gaussian(self) -> bool:
-        return self.family in ("Normal", "MvNormal", "Flat")
+        return self.family in ("Normal", "MvNormal", "Flat", *PROCESSES)
+
+    @property
+    def parts(self) -> tuple[Expression, ...]:
+        """What the prior is made of."""
+        return self.mean, self.scale, self.lag
+
+    @property
+    def log_factor(self) -> float:
+        """Logarithm of what PyMC's density integrates to."""
+        if self.family != "CAR":
+            return 0.0
+        return 0.5 * (self.shape[0] * np.log(2 * np.pi) - np.log(neighbours(self).sum(0)).sum())
 
     def write(self, code: Code) -> None:
-        mean, scale = (e.write(code) for e in (self.mean, self.scale))
+        mean, scale, lag = (e.write(code) for e in self.parts)
         how = self.how or (f"shape={self.shape}" if self.shape else "")
         more = f", {how}" if how and how != "implicit" else ""
         name = repr(self.name)
@@ -46,6 +63,15 @@ class Variable:
             "Normal": f"pm.Normal({name}, {mean}, {scale}{more})",
             "MvNormal": f"pm.MvNormal({name}, {mean}{more.replace('ROOT', scale)})",
             "Flat": f"pm.Flat({name}{more})",
+            "Walk": f"pm.GaussianRandomWalk({name}, sigma={scale}, "
+            f"init_dist=pm.Normal.dist({mean}, {START}){more})",
+            "AR": f"pm.AR({name}, rho=[{lag}], sigma={scale}, "
+            f"init_dist=pm.Normal.dist({mean}, {START}){more})",
+            "MatrixNormal": f"pm.MatrixNormal({name}, mu={mean}, "
+            f"rowchol=pt.as_tensor({rows_root(self).tolist()}), colchol=pt.as_tensor({scale})"
+            f"{more})",
+            "CAR": f"pm.CAR({name}, {mean} * np.ones({self.shape}), "
+            f"W=np.array({neighbours(self).tolist()}), alpha={ALPHA}, tau={scale})",
             "HalfNormal": f"pm.HalfNormal({name}, 1.0{more})",
             "StudentT": f"pm.StudentT({name}, nu=4.0, mu=0.0, sigma=1.0{more})",
             "LKJ": f"pm.LKJCholeskyCov({name}, n={self.shape[-1] if self.shape else 0}, eta=2.0, "
@@ -78,9 +104,36 @@ class Variable:
         """Return ``mean + scale·u``; an improper variable is ``u`` itself."""
         if self.family == "Flat":
             return u
-        scale = self.scale.value(env)
-        deviation = u @ scale.T if self.family == "MvNormal" else scale * u
-        return self.mean.value(env) + deviation
+        mean, scale, lag = (part.value(env) for part in self.parts)
+        match self.family:
+            case "Walk" | "AR":
+                v = np.empty(self.shape)
+                v[..., 0] = mean + START * u[..., 0]
+                for t in range(1, self.shape[-1]):
+                    before = v[..., t - 1] * (lag if self.family == "AR" else 1.0)
+                    v[..., t] = before + scale * u[..., t]
+                return v
+            case "MatrixNormal":
+                return mean + rows_root(self) @ u @ scale.T
+            case "CAR":
+                W = neighbours(self)
+                precision = scale * (np.diag(W.sum(axis=0)) - ALPHA * W)
+                return mean + np.linalg.cholesky(np.linalg.inv(precision)) @ u
+            case "MvNormal":
+                return mean + u @ scale.T
+        return mean + scale * u
+
+
+def neighbours(variable: Variable) -> np.ndarray:
+    """Return which areas of a row of areas are next to each other."""
+    M = variable.shape[0] if variable.shape else 0
+    return np.eye(M, k=1) + np.eye(M, k=-1)
+
+
+def rows_root(variable: Variable) -> np.ndarray:
+    """Return a Cholesky factor of the covariance of rows."""
+    M = variable.shape[0] if variable.shape else 0
+    return np.eye(M) + 0.5 * np.eye(M, k=-1)
 
 
 @dataclass(frozen=True)
@@ -158,8 +211,8 @@ class Recipe:
     def expressions(self) -> Iterator[Expression]:
         """Yield all nodes of the responses and priors."""
         for variable in self.variables:
-            yield from walk(variable.mean)
-            yield from walk(variable.scale)
+            for part in variable.parts:
+                yield from walk(part)
         for response in self.responses:
             yield from walk(response.mean)
             yield from walk(response.sigma)
@@ -189,7 +242,7 @@ class Recipe:
                 name = todo.pop()
                 if name in by_name and name not in reached:
                     reached.add(name)
-                    todo |= names_in(by_name[name].mean) | names_in(by_name[name].scale)
+                    todo.update(*(names_in(part) for part in by_name[name].parts))
             return reached
 
         in_means = closure(set().union(*(names_in(r.mean) for r in self.responses)))
@@ -248,7 +301,7 @@ class Recipe:
                 raise NotAffine("a mean")
             if not np.allclose(again, sigma, rtol=1e-10):
                 raise NotAffine("a sigma")
-        y, log_jacobian = [], 0.0
+        y, log_jacobian = [], sum(v.log_factor for v in variables)
         for r in self.responses:
             values = self.data[r.y]
             if r.family == "LogNormal":

@@ -130,6 +130,7 @@ SAME_SCALAR = (
     "pt.as_tensor({0}).copy()",
     "pt.specify_shape({0}, {shape})",
     "pt.true_div({0}, 0.5) / 2",
+    "pt.real({0})",
     "pt.add({0}, 0, 0)",
     "({0} + 0 * {0})",
     "({0} - ({0} - {0}))",
@@ -166,6 +167,14 @@ SAME_AXIS = (
     "pt.tile({0}[None], (2,) + (1,) * {0}.ndim)[1]",
     "pt.switch((np.arange({n}) % 2 == 0).reshape((-1,) + (1,) * ({0}.ndim - 1)), {0}, 0.0)"
     " + pt.switch((np.arange({n}) % 2 == 0).reshape((-1,) + (1,) * ({0}.ndim - 1)), 0.0, {0})",
+    "pt.concatenate(pt.split({0}, [{k}, {n} - {k}], n_splits=2, axis=0))",
+    "pt.cumsum(pt.concatenate([{0}[:1], pt.diff({0}, axis=0)]), axis=0)",
+    "pt.diff(pt.concatenate([pt.zeros_like({0}[:1]), pt.cumsum({0}, axis=0)]), axis=0)",
+    "pt.diff(pt.zeros(({n} + 1, *{shape}[1:]))[1:].set({0}.cumsum(0)), axis=0)",
+    "pt.linalg.solve(2.0 * np.eye({n}), 2.0 * {0}, b_ndim={0}.ndim)",
+    "pt.linalg.solve_triangular(np.tril(np.ones(({n}, {n}))), {0}.cumsum(axis=0), lower=True,"
+    " b_ndim={0}.ndim)",
+    "pt.zeros({shape})[np.r_[np.arange({n}), np.arange({n})]].inc(pt.concatenate([{0}, {0}]) / 2)",
     "{0}[np.arange({n}) % 2 == 0].sum() * 0 + {0}",
     "{0} - {0}.sum() + {0}.sum()",
     "{0} + {0}[0] - {0}[0]",
@@ -182,6 +191,10 @@ SAME_VECTOR = (
     "pt.atleast_2d({0})[0]",
     "({0}[:, None] * np.ones(3)).mean(axis=1)",
     "pt.diagonal({0}[:, None] * np.eye({n}))",
+    "pt.signal.convolve1d({0}, np.array([0.0, 1.0]))[1:]",
+    "pt.linalg.kron({0}[:, None], np.ones((2, 1)))[::2, 0]",
+    "pt.trace(pt.tril({0}[:, None, None] * np.ones((2, 2)) / 2), axis1=1, axis2=2)",
+    "pt.cumsum({0}[:, None] * np.array([2.0, -1.0]), axis=1)[:, 1]",
     "pt.stack([{0}, {0}], axis=1)[:, 0]",
     "pt.stack([{0}, np.zeros({n})], axis=1).sum(axis=1)",
     "({0}[None, :] * np.eye({n})).sum(axis=1)",
@@ -389,12 +402,7 @@ RATIO = (
 )
 
 LINEAR_BUT_UNUSUAL = (
-    "pt.concatenate(pt.split({0}, [{k}, {n} - {k}], n_splits=2, axis=0))",
-    "pt.cumsum(pt.concatenate([{0}[:1], pt.diff({0}, axis=0)]), axis=0)",
-    "pt.diff(pt.concatenate([pt.zeros_like({0}[:1]), pt.cumsum({0}, axis=0)]), axis=0)",
     "{0} ** 1",
-    "pt.real({0})",
-    "pt.linalg.solve(np.eye({n}), {0})",
     "pytensor.gradient.disconnected_grad({0})",
     "pt.prod(pt.stack([{0}, pt.ones_like({0})]), axis=0)",
     "pt.max(pt.stack([{0}, {0}]), axis=0)",
