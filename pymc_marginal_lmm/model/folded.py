@@ -1,10 +1,8 @@
 """Value scales on which a scale ``τ`` may have any sign: ``s sinh x = p sinh(τ/p)``.
 
 The prior's density is extended evenly to both signs, ``½ p(|τ|) dτ/dx``: smooth for priors that
-are flat at 0, and the sampler passes through. The scale is linear below ``s``, where data hardly
-know of the effects (:mod:`~pymc_marginal_lmm.analysis.resolution`), and logarithmic above, as
-suits a density of scales. It is linear again above ``p``, the scale of a prior with a light tail,
-which on a logarithmic scale would be a wall; under a heavy tail, ``p = ∞``, ``τ = s sinh x``.
+are flat at 0, and the sampler passes through. :mod:`~pymc_marginal_lmm.model.signed_scales` is
+about the map.
 
 For ``LKJCholeskyCov`` the correlations must change their signs with the scales, or there would be
 a kink at 0: with signed scales ``t_i`` and ``Σ_ij = t_i t_j R_ij`` the density is smooth in ``x``.
@@ -27,67 +25,16 @@ from typing import Any
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
-from pymc.distributions.continuous import HalfCauchyRV, HalfStudentTRV
 from pymc.distributions.multivariate import _LKJCholeskyCovRV
 from pymc.logprob.abstract import _logprob
 from pymc.logprob.transform_value import TransformedValue
 from pymc.logprob.transforms import Transform
+from pytensor import config
 from pytensor.graph.basic import Variable, equal_computations
-from pytensor.tensor.random.basic import ExponentialRV, HalfNormalRV
+
+from pymc_marginal_lmm.model.signed_scales import PRIORS, Fold, log_sech
 
 __all__ = ["PRIORS", "Fold", "FoldedCholesky", "FoldedLKJCholeskyCovRV", "FoldedScale"]
-
-PRIORS = (HalfNormalRV, ExponentialRV, HalfCauchyRV, HalfStudentTRV)
-"""Priors of scales that are highest at 0; the last parameter is the scale's own."""
-
-HEAVY_TAILED = (HalfCauchyRV, HalfStudentTRV)
-"""Those with ``p = ∞``."""
-
-FAR = 20.0
-"""From here on ``sinh x`` is ``eˣ/2`` to the last digit."""
-
-
-class Fold:
-    """``τ(x)`` of the module, for scales with one prior.
-
-    Parameters
-    ----------
-    prior : type
-        Of the random variable's Op, one of :data:`PRIORS`.
-    unit : float or array, optional
-        ``s``; by default the scale of the prior.
-    """
-
-    def __init__(self, prior: type, unit: np.ndarray | None = None) -> None:
-        self.prior = prior
-        self.unit = unit
-
-    def s(self, scale: Variable, dtype: str) -> Variable:
-        """Return ``s`` given the scale of the prior."""
-        return pt.cast(scale if self.unit is None else pt.constant(self.unit), dtype)
-
-    def forward(self, tau: Variable, scale: Variable) -> Variable:
-        """Return ``x > 0``."""
-        s, p = self.s(scale, tau.dtype), pt.cast(scale, tau.dtype)
-        if issubclass(self.prior, HEAVY_TAILED):
-            return pt.arcsinh(tau / s)
-        # For those that say where to start: far out sinh(τ/p) overflows, and x = τ/p + log(p/s).
-        near = pt.arcsinh(p * pt.sinh(pt.minimum(tau / p, FAR)) / s)
-        return near + pt.maximum(tau / p - FAR, 0)
-
-    def signed(self, x: Variable, scale: Variable) -> Variable:
-        """Return ``τ`` with the sign of ``x``."""
-        s, p = self.s(scale, x.dtype), pt.cast(scale, x.dtype)
-        t = s * pt.sinh(x)
-        return t if issubclass(self.prior, HEAVY_TAILED) else p * pt.arcsinh(t / p)
-
-    def log_half_slope(self, x: Variable, scale: Variable) -> Variable:
-        """Return ``log ½ |dτ/dx|`` without the factor ``cosh x``, i.e. without ``−log sech x``."""
-        s, p = self.s(scale, x.dtype), pt.cast(scale, x.dtype)
-        value = pt.log(0.5 * s)
-        if issubclass(self.prior, HEAVY_TAILED):
-            return value
-        return value - 0.5 * pt.log1p((s * pt.sinh(x) / p) ** 2)
 
 
 class FoldedScale(Transform):
@@ -106,16 +53,17 @@ class FoldedScale(Transform):
 
     def forward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return one of the two: the positive one."""
-        return self.fold.forward(pt.as_tensor_variable(value), inputs[-1])
+        return self.fold.forward(_as_float(value), inputs[-1])
 
     def backward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return ``τ``."""
-        return pt.abs(self.fold.signed(pt.as_tensor_variable(value), inputs[-1]))
+        return pt.abs(self.fold.signed(_as_float(value), inputs[-1]))
 
     def log_jac_det(self, value: Variable, *inputs: Variable) -> Variable:
         """Return ``log ½ |dτ/dx|``."""
-        value = pt.as_tensor_variable(value)
-        return self.fold.log_half_slope(value, inputs[-1]) - _log_sech(value)
+        value = _as_float(value)
+        slope = self.fold.log_half_slope(value, inputs[-1])
+        return pt.switch(self.fold.is_beyond(value, inputs[-1]), -np.inf, slope)
 
 
 class FoldedCholesky(Transform):
@@ -143,24 +91,29 @@ class FoldedCholesky(Transform):
 
     def forward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return ``z`` and the scale, positive, of each row."""
-        value = pt.as_tensor_variable(value)
+        value = _as_float(value)
         rows = [value[end - i : end + 1] for i, end in enumerate(self.diagonal)]
+        sizes = [pt.maximum(pt.abs(row).max(), _tiny(value)) for row in rows]
+        rows = [row / size for row, size in zip(rows, sizes, strict=True)]
         remaining = [pt.sqrt(pt.cumsum(row[::-1] ** 2))[::-1] for row in rows]  # |(r_j, …, r_i)|
-        x = self.fold.forward(pt.stack([norms[0] for norms in remaining]), _scale(inputs))
+        norms = [size * of[0] for size, of in zip(sizes, remaining, strict=True)]
+        x = self.fold.forward(pt.stack(norms), _scale(inputs))
         parts = []
-        for i, (row, norms) in enumerate(zip(rows, remaining, strict=True)):
-            parts += [pt.arctanh(row[:-1] / norms[:-1]), x[i : i + 1]]
+        for i, (row, of) in enumerate(zip(rows, remaining, strict=True)):
+            # tanh z = r_j / |(r_j, …)|, which loses what is left of a correlation close to 1
+            sinh = row[:-1] / pt.maximum(of[1:], _tiny(value))
+            parts += [pt.arcsinh(sinh), x[i : i + 1]]
         return pt.cast(pt.concatenate(parts), value.dtype)
 
     def backward(self, value: Variable, *inputs: Variable) -> Variable:
         """Return the packed factor."""
-        value = pt.as_tensor_variable(value)
+        value = _as_float(value)
         scales = self.signed_scales(value, *inputs)
         # All rows at once, without reductions: few nodes of few kinds are quick to compile.
-        log_sech = _log_sech(value)
+        log = self.log_sech(value)
         places = np.arange(len(self.rows))
         log_before = sum(
-            pt.switch(self.columns >= k, log_sech[np.maximum(places - k, 0)], 0)
+            pt.switch(self.columns >= k, log[np.maximum(places - k, 0)], 0)
             for k in range(1, self.n)
         )
         unit = pt.switch(self.is_scale, 1, pt.tanh(value)) * pt.exp(log_before)
@@ -175,16 +128,21 @@ class FoldedCholesky(Transform):
         """Return :meth:`Fold.log_half_slope` of each row."""
         return self.fold.log_half_slope(value[self.diagonal], _scale(inputs))
 
+    def log_sech(self, value: Variable) -> Variable:
+        """Return ``log sech z_ij``, and something finite in the places of the scales."""
+        largest = np.finfo(value.dtype).max / 1e8  # the sum of several must not overflow
+        return log_sech(pt.clip(value, -largest, largest))
+
     def log_jac_det(self, value: Variable, *inputs: Variable) -> Variable:
         """Return the log Jacobian of the factor, and ``log ½`` for each sign."""
-        value = pt.as_tensor_variable(value)
+        value = _as_float(value)
         scales = pt.abs(self.signed_scales(value, *inputs))
         # Never infinite: the density of the factor is infinite where this is zero.
-        logs = pt.log(pt.maximum(scales, float(np.finfo(value.dtype).tiny)))
+        logs = pt.log(pt.maximum(scales, _tiny(value)))
         logs = np.arange(self.n, dtype=value.dtype) * logs
         logs += self.log_half_slopes(value, *inputs)
-        powers = np.where(self.is_scale, -1, self.rows - self.columns).astype(value.dtype)
-        return logs.sum() + (powers * _log_sech(value)).sum()
+        powers = (self.rows - self.columns).astype(value.dtype)
+        return logs.sum() + (powers * self.log_sech(value)).sum()
 
 
 def _scale(inputs: Sequence[Variable]) -> Variable:
@@ -193,8 +151,13 @@ def _scale(inputs: Sequence[Variable]) -> Variable:
     return sd_dist.owner.inputs[-1]
 
 
-def _log_sech(z: Variable) -> Variable:
-    return math.log(2.0) + z - pt.softplus(2 * z)
+def _as_float(value: Variable) -> Variable:
+    value = pt.as_tensor_variable(value)
+    return value if value.dtype in ("float32", "float64") else pt.cast(value, config.floatX)
+
+
+def _tiny(value: Variable) -> np.ndarray:
+    return np.asarray(np.finfo(value.dtype).tiny)
 
 
 class FoldedLKJCholeskyCovRV(_LKJCholeskyCovRV):
@@ -217,11 +180,13 @@ def _folded_logprob(
     if value is None:
         return _logprob.dispatch(_LKJCholeskyCovRV)(op, values, *inputs, **kwargs)
     beta = pt.cast(eta + (transform.n - 2 - transform.columns) / 2, value.dtype)
-    powers = pt.switch(transform.is_scale, -1, 2 * beta)
+    powers = pt.switch(transform.is_scale, 0, 2 * beta)
     norms = pt.gammaln(beta + 0.5) - pt.gammaln(beta) - 0.5 * math.log(math.pi)
     scales = transform.signed_scales(value, *inputs)
     log_p = pm.logp(sd_dist, pt.abs(scales)) + transform.log_half_slopes(value, *inputs)
-    total = log_p.sum() + (powers * _log_sech(value)).sum()
+    beyond = op.fold.is_beyond(value[transform.diagonal], sd_dist.owner.inputs[-1])
+    log_p = pt.switch(beyond, -np.inf, log_p)
+    total = log_p.sum() + (powers * transform.log_sech(value)).sum()
     total += pt.switch(transform.is_scale, 0, norms).sum()
     # PyMC adds it again, and the two cancel.
     return pt.cast(total, value.dtype) - transform.log_jac_det(value, *inputs)

@@ -156,9 +156,10 @@ def test_density_at_the_edges(mode: str) -> None:
     log_p = log_prior(model, "chol", mode=mode)
     sd, eta = np.array([0.5, 2.0]), 1.5
 
-    unit = model.rvs_to_transforms[model["chol"]].fold.unit
+    resolution = model.rvs_to_transforms[model["chol"]].fold.unit
     y = model.rvs_to_values[model["y"]].data
-    assert_allclose(unit, y.std() / np.sqrt(60 / 8) * np.ones(2))
+    assert_allclose(resolution, y.std() / np.sqrt(60 / 8) * np.ones(2))
+    unit = 1 / (1 / resolution + 1 / sd)
 
     def expected(x1: float, z: float, x2: float) -> float:
         t = unit * np.sinh([x1, x2])
