@@ -18,6 +18,7 @@ import pymc as pm
 import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
+from pymc.model.transform.optimization import freeze_model
 
 import pymc_marginal_lmm as mlmm
 
@@ -130,6 +131,7 @@ BAD_DRAWS: dict[str, tuple[Call, str]] = {
         r"idata has no group 'posterior' \(its groups: prior\)",
     ),
     "one chain": (lambda w: w.idata.isel(chain=0), "no dim 'chain': select chains and draws by"),
+    "no draws": (lambda w: w.idata.isel(draw=[]), "idata.posterior has no draws"),
     "one draw": (lambda w: w.idata.isel(draw=0, chain=1), "no dim 'chain' and 'draw'"),
     "stacked": (
         lambda w: xr.DataTree.from_dict(
@@ -288,6 +290,16 @@ def test_the_model_of_the_context(name: str) -> None:
     with world.marginal if marginal_wanted else world.model:
         found = getattr(mlmm, name)(**rest)
     assert found is not None
+
+
+def test_frozen_models() -> None:
+    """PyMC's frozen models are models, too."""
+    model = freeze_model(build())
+    assert mlmm.explain(model).integrated == ("u",)
+    marginal = freeze_model(mlmm.marginalize(model))
+    assert "u" in mlmm.unmarginalize(marginal).named_vars
+    with pytest.raises(TypeError, match="must be a bambi"):
+        mlmm.finish_bambi(World().idata, model)
 
 
 @pytest.mark.parametrize("built", [True, False])

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from pymc.model import core
 from pymc.model.core import Model
 from pymc.util import get_random_generator
 from pytensor.graph.basic import Variable
@@ -30,6 +31,9 @@ __all__ = [
 
 type Names = str | Variable | Sequence[str | Variable]
 
+MODEL: type = getattr(core, "BaseModel", Model)
+"""Of every model: PyMC 6.4 has frozen ones, which are no ``Model``."""
+
 RECOVERY = 2**32 - 1
 """Last word of the spawn key of seeds of ``recover``; chains count from 0."""
 
@@ -43,7 +47,7 @@ def _type(value: Any) -> str:
 
 def is_bambi(model: Any) -> bool:
     """Whether something is a model of Bambi's, which need not be installed."""
-    return not isinstance(model, Model | type) and all(
+    return not isinstance(model, MODEL | type) and all(
         hasattr(model, name) for name in ("build", "built", "backend")
     )
 
@@ -56,7 +60,7 @@ def pymc_model(model: Any) -> Model:
     TypeError
         It is no model, or there is none.
     """
-    if isinstance(model, Model):
+    if isinstance(model, MODEL):
         return model
     if model is None:
         model = Model.get_context(error_if_none=False)
@@ -178,6 +182,8 @@ def posterior_of(idata: Any) -> Dataset:
             "draws by lists (isel(chain=[0])) or slices, which keep the dims, and do not stack "
             "them."
         )
+    if 0 in (posterior.sizes["chain"], posterior.sizes["draw"]):
+        raise ValueError("idata.posterior has no draws.")
     return posterior
 
 

@@ -133,9 +133,9 @@ def complete(
     dims, coords = ({}, {}) if library == "nutpie" else (want.dims, want.coords)
     groups = [name for name in ("posterior", "warmup_posterior") if name in idata.children]
     for name in groups:
-        if recovery is None:
-            break
         draws = idata[name].to_dataset()
+        if recovery is None or 0 in (draws.sizes["chain"], draws.sizes["draw"]):
+            continue
         try:
             idata[name] = merged(draws, recovery.given(draws, dims, coords))
         except np.linalg.LinAlgError as error:

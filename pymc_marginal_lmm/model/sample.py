@@ -196,11 +196,18 @@ def _initial_values_in(model: Model, plain: Model, initvals: Any) -> Any:
     What is given on a value scale of the plain model's that is another one here (``tau_log__`` of
     a folded ``tau``) is taken back from there.
     """
-    if isinstance(initvals, Sequence):
+    if initvals is None:  # of one chain
+        return None
+    if isinstance(initvals, Sequence) and not isinstance(initvals, str):
         return [_initial_values_in(model, plain, each) for each in initvals]
     if not isinstance(initvals, Mapping):
-        return initvals
+        raise TypeError(
+            f"initvals must be a dict by variable, or a sequence of such, not {initvals!r}."
+        )
     named = {key if isinstance(key, str) else key.name: value for key, value in initvals.items()}
+    right = {v.name: None for each in (plain, model) for v in (*each.free_RVs, *each.value_vars)}
+    if unknown := [name for name in named if name not in right]:
+        raise ValueError(f"initvals of {unknown}: the variables are {[*right]}.")
     names = {rv.name: model.rvs_to_values[rv].name for rv in model.free_RVs}
     known = {*names, *names.values()}
     elsewhere = {
