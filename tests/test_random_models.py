@@ -48,9 +48,10 @@ LONG = settings(**QUIET, derandomize=False, print_blob=True)
 
 
 def marginalize(model: pm.Model, names: list[str] | None = None) -> pm.Model:
-    """Marginalize; that nothing could be integrated out is a result like others."""
+    """Marginalize; that not all could be integrated out is a result like others."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No variable of this model", UserWarning)
+        warnings.filterwarnings("ignore", "Normal variables stay sampled", UserWarning)
         return unfolded(model, names)
 
 

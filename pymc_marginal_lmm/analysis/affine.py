@@ -28,6 +28,7 @@ from pytensor.graph.traversal import ancestors, io_toposort
 
 from pymc_marginal_lmm.analysis.factors import FactorReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.rules import is_nonlinear, rule_for, summands
 from pymc_marginal_lmm.analysis.terms import Factor, Linear, Refusal, Terms, sum_linear
 from pymc_marginal_lmm.values import NotKnown, Values
@@ -51,6 +52,8 @@ class AffineReader:
         What effects are multiplied by, beside numbers.
     factors : FactorReader
         Reads the two apart.
+    from_the_end : dict of str to int
+        Index arrays that count from the end somewhere, described, and how often they do.
     """
 
     def __init__(self, values: Values, sampled: Sequence[Variable] = ()) -> None:
@@ -58,6 +61,7 @@ class AffineReader:
         self._sampled = list(sampled)
         self.parameters = Parameters()
         self.factors = FactorReader(values, self.parameters, sampled)
+        self.from_the_end: dict[str, int] = {}
         self._linear: dict[Variable, Linear] = {}
         self._rests_at_zero: set[Variable] = set()
 
@@ -95,7 +99,7 @@ class AffineReader:
             raise Refusal(
                 linear,
                 f"shapes do not fit ({error})",
-                "Check that the effect has as many levels as the data it is combined with.",
+                Remedy.AS_MANY_LEVELS,
                 variable.owner,
             ) from None
 
@@ -118,30 +122,25 @@ class AffineReader:
             self.refuse(
                 node,
                 "an index or a shape depends on a sampled variable",
-                "Use data or constants as indices.",
+                Remedy.KNOWN_INDICES,
             )
         except IndexError as error:
             self.refuse(
                 node,
                 f"an index is out of range ({error})",
-                "Check that the index array counts the levels from 0 and that the effect has as "
-                "many levels as the index needs.",
+                Remedy.LEVELS_FROM_ZERO,
             )
         except ValueError as error:
             self.refuse(
                 node,
                 f"shapes do not fit ({error})",
-                "Check that the effect has as many levels as the data it is combined with.",
+                Remedy.AS_MANY_LEVELS,
             )
 
     def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
         """Refuse all effects that enter ``node``."""
         leaves = dict.fromkeys(leaf for inp in node.inputs for leaf in self._linear.get(inp, {}))
-        remedy = remedy or (
-            "Only sums, products with data or parameters, and indexing of effects can be "
-            "integrated out; leave this variable sampled."
-        )
-        raise Refusal(leaves, reason, remedy, node)
+        raise Refusal(leaves, reason, remedy or Remedy.LINEAR, node)
 
     def shape(self, variable: Variable) -> tuple[int, ...]:
         """Return the shape of a tensor."""

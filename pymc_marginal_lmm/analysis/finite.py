@@ -11,13 +11,12 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.type import TensorType
 from scipy.sparse import spmatrix
 
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
 from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["check_finite"]
-
-REMEDY = "Remove or correct those rows."
 
 
 def check_finite(model: MixedModel, ys: Sequence[Variable], sampled: Sequence[Variable]) -> None:
@@ -56,7 +55,7 @@ def check_finite(model: MixedModel, ys: Sequence[Variable], sampled: Sequence[Va
                 first if effect is None else effect,
                 f"{place} has {bad} values that are NaN or infinite"
                 + (f", from the data {data}" if data else ""),
-                REMEDY,
+                Remedy.CORRECT_ROWS,
             )
 
 
@@ -70,7 +69,7 @@ def _check_coefficients(model: MixedModel) -> None:
                     effects[0],
                     f"what {' and '.join(map(repr, effects))} are multiplied by is NaN or "
                     f"infinite in {rows.size} rows (first: row {rows[0]})",
-                    REMEDY,
+                    Remedy.CORRECT_ROWS,
                 )
 
 

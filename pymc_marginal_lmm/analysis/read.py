@@ -21,6 +21,7 @@ from pymc_marginal_lmm.analysis.batches import batches_of_rows, seen_by_batch
 from pymc_marginal_lmm.analysis.finite import check_finite
 from pymc_marginal_lmm.analysis.grouping import find_factors
 from pymc_marginal_lmm.analysis.identified import check_identified
+from pymc_marginal_lmm.analysis.lengths import check_priors, check_responses
 from pymc_marginal_lmm.analysis.likelihoods import (
     Likelihood,
     check_covariance,
@@ -35,6 +36,7 @@ from pymc_marginal_lmm.analysis.priors import (
     is_gaussian,
     read_prior,
 )
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.rows import stack_rows
@@ -66,6 +68,8 @@ class Reading:
         The ``pm.Data`` whose values the structure was read from, by name.
     frozen : tuple of str
         Such ``pm.Data`` that were replaced by constants before reading.
+    from_the_end : dict of str to int
+        Index arrays of effects, and how many of their elements are negative.
     """
 
     model: MixedModel | None = None
@@ -75,9 +79,7 @@ class Reading:
     refusals: dict[str, NotMarginalizable] = field(default_factory=dict)
     structural: dict[str, SharedVariable] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
-
-
-LEAVE_SAMPLED = "Leave it sampled: name the variables you want in rvs_to_marginalize."
+    from_the_end: dict[str, int] = field(default_factory=dict)
 
 
 def read_model(graph: ModelGraph, candidates: Sequence[Variable] | None = None) -> Reading:
@@ -95,8 +97,23 @@ def read_model(graph: ModelGraph, candidates: Sequence[Variable] | None = None) 
     NotMarginalizable
         The data hold values that are not finite.
     """
-    remaining = list(graph.free if candidates is None else candidates)
-    reading = Reading()
+    asked = list(graph.free if candidates is None else candidates)
+    reading, children = _read_most(graph, asked)
+    for name, child in children.items():
+        if others := _together(graph, asked, child):
+            refusal = reading.refusals[name]
+            listed = " and ".join(f"'{other.name}'" for other in others)
+            remedy = Remedy.ALSO.about(listed)
+            reading.refusals[name] = NotMarginalizable(name, refusal.reason, remedy, refusal.place)
+    return reading
+
+
+def _read_most(
+    graph: ModelGraph, candidates: Sequence[Variable]
+) -> tuple[Reading, dict[str, Variable]]:
+    """Return what was read, and the sampled children that keep some candidates sampled."""
+    remaining = list(candidates)
+    reading, children = Reading(), {}
     while remaining:
         values = Values()
         barren = _barren(graph, remaining)
@@ -107,12 +124,31 @@ def read_model(graph: ModelGraph, candidates: Sequence[Variable] | None = None) 
             for leaf in refusal.leaves:
                 remaining.remove(leaf)
                 reading.refusals[leaf.name] = NotMarginalizable(
-                    leaf.name, refusal.reason, refusal.remedy, describe(refusal.node)
+                    leaf.name, refusal.reason, str(refusal.remedy), describe(refusal.node)
                 )
+                if refusal.child is not None:
+                    children[leaf.name] = refusal.child
             continue
         reading.structural = values.structural
         break
-    return reading
+    return reading, children
+
+
+def _together(graph: ModelGraph, candidates: Sequence[Variable], child: Variable) -> list[Variable]:
+    """Return what has to be integrated out too, so that all can be: a child and its children."""
+    more: list[Variable] = []
+    while child not in (*candidates, *more):
+        more.append(child)
+        try:
+            reading, children = _read_most(graph, [*candidates, *more])
+        except NotMarginalizable:
+            return []
+        if not reading.refusals:
+            return more
+        if not children:
+            return []
+        child = next(iter(children.values()))
+    return []
 
 
 def _barren(graph: ModelGraph, candidates: Sequence[Variable]) -> list[Variable]:
@@ -138,6 +174,8 @@ def _read_exactly(
     sampled = [v for v in graph.free if v not in candidates and v not in barren]
     shapes = _read_shapes(graph, candidates, values)
     priors = _read_priors(graph, shapes)
+    check_priors(priors, shapes, values)
+    check_responses(graph, candidates, values)
     check_other_uses(graph, candidates, sampled)
 
     reader = AffineReader(values, sampled)
@@ -160,7 +198,9 @@ def _read_exactly(
                 linears.append(linear)
     unused = [leaf for leaf in leaves if not any(leaf in linear for linear in linears)]
     if unused:
-        raise Refusal(unused, "it enters no likelihood", "Remove it, or leave it sampled.")
+        if not graph.observed:
+            raise Refusal(unused, "the model has no likelihood", Remedy.GIVE_DATA)
+        raise Refusal(unused, "it enters no likelihood", Remedy.REMOVE)
 
     offsets = [likelihood.mean for likelihood in likelihoods]
     offsets = substitute(offsets, reader.zeros(offsets), sampled)
@@ -198,22 +238,31 @@ def _read_exactly(
         for leaf in leaves
     ]
     if all((own.positions == NOTHING).all() for own in terms):
-        raise Refusal(leaves, "it enters no row of the data", "Remove it, or leave it sampled.")
+        raise Refusal(leaves, "it enters no row of the data", Remedy.REMOVE)
     check_identified(leaves, effects, terms, reader.parameters, sampled)
     batch = batches_of_rows(model_responses)
     factors = find_factors(terms, effects, reader.parameters, batch)
     response_shapes = [response.shape for response in model_responses]
     n_effects = sum(factor.size for factor in factors)
+    try:
+        regression = read_regression(offsets, response_shapes, sampled, n_effects)
+        sigmas = [response.sigma for response in model_responses]
+        noise = read_noise(sigmas, response_shapes, sampled)
+    except ValueError as error:
+        names = " or ".join(f"'{response.name}'" for response in model_responses)
+        reason = f"lengths do not fit in the mean or standard deviation of {names} ({error})"
+        raise Refusal(leaves, reason, Remedy.FIT_ROWS) from None
     reading.model = MixedModel(
         effects,
         model_responses,
         factors,
         block_structure(*seen_by_batch(factors, model_responses)),
-        read_regression(offsets, response_shapes, sampled, n_effects),
-        read_noise([response.sigma for response in model_responses], response_shapes, sampled),
+        regression,
+        noise,
     )
     check_finite(reading.model, [graph.value(response) for response in responses], sampled)
     reading.effects, reading.responses, reading.barren = leaves, responses, barren
+    reading.from_the_end = dict(reader.from_the_end)
 
 
 def _read_shapes(
@@ -226,15 +275,13 @@ def _read_shapes(
             raise Refusal(
                 [candidate],
                 f"its prior is {distribution_name(rv)}",
-                "Only Normal, MvNormal, ZeroSumNormal, MatrixNormal, KroneckerNormal, "
-                "GaussianRandomWalk, AR, CAR, ICAR and Flat variables can be integrated out; leave "
-                "it sampled.",
+                Remedy.NORMAL_PRIOR,
             )
         try:
             shapes[candidate] = values.shape(rv)
         except NotKnown:
             raise Refusal(
-                [candidate], "its shape depends on a sampled variable", LEAVE_SAMPLED
+                [candidate], "its shape depends on a sampled variable", Remedy.LEAVE_SAMPLED
             ) from None
     return shapes
 
@@ -254,7 +301,7 @@ def _read_priors(
             raise Refusal(
                 [candidate],
                 f"its value is transformed ({type(transform).__name__}), which restricts its prior",
-                "Remove the transform, or leave it sampled.",
+                Remedy.REMOVE_TRANSFORM,
             )
         priors[candidate] = prior
     for candidate, prior in priors.items():
@@ -264,7 +311,8 @@ def _read_priors(
         ]
         scaling = [p for p in graph.parents(parts) if p in candidates]
         if scaling:
-            raise Refusal(scaling, f"it enters the scale of '{candidate.name}'", LEAVE_SAMPLED)
+            reason = f"it enters the scale of '{candidate.name}'"
+            raise Refusal(scaling, reason, Remedy.LEAVE_SAMPLED)
     return priors
 
 

@@ -20,6 +20,7 @@ class Reader(Protocol):
     values: Values
     parameters: Parameters
     factors: FactorReader
+    from_the_end: dict[str, int]
 
     def read(self, variable: Variable) -> Linear:
         """Return the linear part of a variable."""

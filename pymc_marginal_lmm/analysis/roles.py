@@ -1,4 +1,8 @@
-"""The variables of a model's graph by role: free, observed, Potentials, Deterministics."""
+"""The variables of a model's graph by role: free, observed, Potentials, Deterministics.
+
+An observed variable has two roles. Where it is drawn, its distribution counts: that is a
+likelihood. Where another variable depends on it (a mediator, a lagged response), it is data.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from pymc.model.fgraph import (
     ModelPotential,
 )
 from pytensor.graph.basic import Variable
-from pytensor.graph.fg import FunctionGraph
-from pytensor.graph.traversal import ancestors
+from pytensor.graph.fg import FunctionGraph, Output
+from pytensor.graph.traversal import ancestors, io_toposort
 
 from pymc_marginal_lmm.analysis.priors import integrates_to_one
 
@@ -38,10 +42,35 @@ class ModelGraph:
         self.observed = by_role.get(ModelObservedRV, [])
         self.potentials = by_role.get(ModelPotential, [])
         self.deterministics = by_role.get(ModelDeterministic, [])
+        variables = [*self.free, *self.observed, *self.potentials, *self.deterministics]
+        self._given_data = dict(zip(variables, self._read(variables), strict=True))
+
+    def _read(self, variables: Sequence[Variable]) -> list[Variable]:
+        """Return what is behind variables, with data for the observed ones that they depend on."""
+        roots = [self.drawn(variable) for variable in variables]
+        memo = {
+            variable: variable.type.filter_variable(self.value(variable))
+            for variable in self.observed
+            if any(not isinstance(client.op, Output) for client, _ in self.fgraph.clients[variable])
+        }
+        if not memo:
+            return roots
+        for node in io_toposort([*self.free, *self.observed], roots):
+            if not memo.keys().isdisjoint(node.inputs):
+                copy = node.clone_with_new_inputs([memo.get(v, v) for v in node.inputs])
+                memo.update(zip(node.outputs, copy.outputs, strict=True))
+        return [memo.get(root, root) for root in roots]
+
+    def rv(self, variable: Variable) -> Variable:
+        """Return the random variable, or the expression, behind a model variable, given data.
+
+        Observed variables that it depends on are replaced by their data.
+        """
+        return self._given_data[variable]
 
     @staticmethod
-    def rv(variable: Variable) -> Variable:
-        """Return the random variable, or the expression, behind a model variable."""
+    def drawn(variable: Variable) -> Variable:
+        """Return the random variable, or the expression, as the model draws it."""
         return variable.owner.inputs[0]
 
     @staticmethod
@@ -75,7 +104,7 @@ class ModelGraph:
 
     def parents(self, expressions: Iterable[Variable]) -> list[Variable]:
         """Return the free variables that expressions depend on directly."""
-        reached = set(ancestors(list(expressions), blockers=self.free))
+        reached = set(ancestors(list(expressions), blockers=[*self.free, *self.observed]))
         return [variable for variable in self.free if variable in reached]
 
     def parameters(self, variable: Variable) -> list[Variable]:

@@ -64,6 +64,7 @@ Rule = Callable[[Reader, Apply, list[Linear]], list[Linear]]
 def _select(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """Elements of some inputs: their terms move with them."""
     numbered = [i for i, part in enumerate(parts) if part]
+    _note_negative(reader, node, parts)
     try:
         elements = selected_elements(node, numbered, reader.values, reader.shape)
     except NotASelection as refused:
@@ -78,6 +79,27 @@ def _select(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
         linears.append({leaf: terms.take(own) for leaf, terms in parts[i].items()})
         start += size
     return [sum_linear(linears)]
+
+
+def _note_negative(reader: Reader, node: Apply, parts: list[Linear]) -> None:
+    """Note index arrays with negative elements, which is what pandas makes of missing levels."""
+    if not isinstance(node.op, AdvancedSubtensor):
+        return
+    for index in node.inputs[1:]:
+        if not isinstance(index.type, TensorType) or not index.type.ndim:
+            continue
+        codes = reader.values.structure(index)
+        if codes.dtype.kind == "i" and (count := int((codes < 0).sum())):
+            leaves = " and ".join(f"'{leaf.name}'" for leaf in parts[0])
+            name = _name(index)
+            name = f"The index '{name}' of" if name else "An index array of"
+            reader.from_the_end[f"{name} {leaves}"] = count
+
+
+def _name(index: Variable) -> str | None:
+    node = index.owner
+    is_cast = node is not None and isinstance(getattr(node.op, "scalar_op", None), ps.Cast)
+    return index.name or (_name(node.inputs[0]) if is_cast else None)
 
 
 def _add(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:

@@ -12,6 +12,8 @@ from pytensor.tensor.blockwise import Blockwise
 from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.type import integer_dtypes
 
+from pymc_marginal_lmm.analysis.remedies import Remedy
+
 __all__ = [
     "DISCRETE",
     "NOTHING",
@@ -38,12 +40,18 @@ class Refusal(Exception):
     """Some effects enter a graph in a way that cannot be integrated out."""
 
     def __init__(
-        self, leaves: Iterable[Variable], reason: str, remedy: str, node: Apply | None = None
+        self,
+        leaves: Iterable[Variable],
+        reason: str,
+        remedy: str,
+        node: Apply | None = None,
+        child: Variable | None = None,
     ) -> None:
         self.leaves = tuple(leaves)
         self.reason = reason
         self.remedy = remedy
         self.node = node
+        self.child = child  # sampled, whose prior mean depends on the leaves
         super().__init__(reason)
 
 
@@ -169,8 +177,7 @@ def refuse_product(node: Apply, parts: Sequence[Linear]) -> NoReturn:
     raise Refusal(
         smallest,
         "it is multiplied by another effect",
-        "Integrate out one of the two and leave the other sampled: name the one you want in "
-        "rvs_to_marginalize.",
+        Remedy.ONE_OF_TWO,
         node,
     )
 

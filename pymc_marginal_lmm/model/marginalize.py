@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +14,12 @@ from pymc.model.fgraph import (
 )
 from pymc.model.transform.optimization import freeze_dims_and_data
 from pymc.pytensorf import collect_default_updates
+from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
+from pytensor.graph.replace import clone_replace
 from pytensor.graph.traversal import ancestors, io_toposort
+from pytensor.tensor.basic import constant
 
 from pymc_marginal_lmm.analysis.read import Reading, read_model
 from pymc_marginal_lmm.analysis.roles import ModelGraph
@@ -28,6 +30,7 @@ from pymc_marginal_lmm.model.fold import fold_scales as fold_scales_of
 from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.invariants import check_marginal
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
+from pymc_marginal_lmm.model.notices import warn_of_indices, warn_of_what_stays
 from pymc_marginal_lmm.model.order import keep_order, order_of
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.shapes import cut_shapes
@@ -93,17 +96,11 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
     if names is not None:
         before = [effect.name for op in done for effect in op.structure.effects]
         names = list(dict.fromkeys([*before, *names]))
-    if not plain.observed_RVs:
-        raise NotMarginalizable(
-            names[0] if names else "all effects",
-            "the model has no likelihood",
-            "Give a variable observed data (observed=...) before marginalizing.",
-        )
     plain = without_xtensors(plain)
     constants = [v.name for v in plain.data_vars if isinstance(v, StructuralData)]
     data: list[str] = []
     while True:
-        frozen = freeze_dims_and_data(plain, data=data)
+        frozen = _frozen(plain, data)
         with without_initial_values(frozen):
             fgraph, memo = fgraph_from_model(frozen)
         freeze_unnamed_data(fgraph)
@@ -113,8 +110,24 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
         reading = read_model(ModelGraph(fgraph, order), candidates)
         reading.frozen = (*constants, *data)
         if not reading.structural:
+            warn_of_indices(reading)
             return plain, fgraph, reading
         data += list(reading.structural)
+
+
+def _frozen(model: Model, data: Sequence[str]) -> Model:
+    """Freeze a model, and say which variable it is whose lengths turn out not to fit."""
+    try:
+        return freeze_dims_and_data(model, data=data)
+    except ValueError as error:
+        lengths = [v for v in model.dim_lengths.values() if isinstance(v, SharedVariable)]
+        known = {v: constant(v.get_value(), dtype=v.type.dtype) for v in lengths}
+        for name, variable in model.named_vars.items():
+            try:
+                clone_replace([variable], known, rebuild_strict=False)
+            except ValueError:
+                raise ValueError(f"Lengths do not fit in '{name}': {error}") from error
+        raise
 
 
 def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading, model: Model) -> None:
@@ -132,6 +145,9 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading, model: Model) ->
     graph = ModelGraph(fgraph)
     effects, responses = reading.effects, reading.responses
     gone = [*effects, *reading.barren]
+    given = [v for v in graph.free if v not in gone]
+    given += [v for v in graph.observed if v not in responses]
+    symbols = reading.model.symbols()
     # In the order of the graph, which has parents first.
     dependent = [
         variable
@@ -143,13 +159,11 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading, model: Model) ->
             and any(parent in gone for parent in graph.parents([variable]))
         )
     ]
-    roots = [graph.rv(variable) for variable in (*effects, *responses, *dependent)]
-    symbols = reading.model.symbols()
+    roots = [graph.drawn(variable) for variable in (*effects, *responses, *dependent)]
     outputs = [*roots, *symbols]
+    _give_data(fgraph, responses, [v for v in ancestors(outputs, blockers=given) if v in given])
 
     # Other responses are given, like parameters: a Deterministic may hold them.
-    given = [v for v in graph.free if v not in gone]
-    given += [v for v in graph.observed if v not in responses]
     reached = ancestors(outputs, blockers=given)
     inputs = list(
         dict.fromkeys(
@@ -178,6 +192,22 @@ def marginalize_fgraph(fgraph: FunctionGraph, reading: Reading, model: Model) ->
     for response, new in zip(responses, drawn["responses"], strict=True):
         new.name = response.name
         fgraph.change_node_input(response.owner, 0, new, import_missing=True)
+
+
+def _give_data(
+    fgraph: FunctionGraph, responses: Sequence[Variable], given: Sequence[Variable]
+) -> None:
+    """Cut, in place, what is given to the marginal variable from responses that it draws.
+
+    A chain of likelihoods that leaves the effects' responses and comes back to them would be a
+    cycle. Its links have the responses' data then, also where the model is drawn from.
+    """
+    above = set(ancestors(given, blockers=responses))
+    for response in responses:
+        data = response.type.filter_variable(ModelGraph.value(response))
+        for client, place in list(fgraph.clients[response]):
+            if not above.isdisjoint(client.outputs):
+                fgraph.change_node_input(client, place, data, import_missing=True)
 
 
 def _dependent(variable: Variable) -> Dependent:
@@ -248,7 +278,7 @@ def marginalize(
     Warns
     -----
     UserWarning
-        Nothing was asked for and nothing can be integrated out.
+        Nothing was asked for, and Normal variables stay sampled, or nothing can be integrated out.
 
     Notes
     -----
@@ -269,14 +299,9 @@ def marginalize(
     fold = checked_flag(fold_scales, "fold_scales")
     names = checked_names(rvs_to_marginalize, "rvs_to_marginalize", variables=True)
     model = pymc_model(model)
-    marginal, _ = marginalized(model, names, fold=fold)
-    if marginal is None and names is None:
-        warnings.warn(
-            "No variable of this model can be integrated out; the model is returned as it was. "
-            "explain(model) gives the reason for each variable.",
-            UserWarning,
-            stacklevel=2,
-        )
+    marginal, reading = marginalized(model, names, fold=fold)
+    if names is None:
+        warn_of_what_stays(model, reading, "the model is returned as it was")
     return marginal or model
 
 
@@ -287,7 +312,7 @@ def marginalized(model: Model, rvs: Names | None, *, fold: bool) -> tuple[Model 
         raise next(iter(reading.refusals.values()))
     if reading.model is None:
         return None, reading
-    gone = [ModelGraph.rv(variable) for variable in (*reading.effects, *reading.barren)]
+    gone = [ModelGraph.drawn(variable) for variable in (*reading.effects, *reading.barren)]
     marginalize_fgraph(fgraph, reading, plain)
     if fold:
         fold_scales_of(fgraph)

@@ -12,8 +12,6 @@ from pymc.initial_point import convert_str_to_rv_dict
 from pymc.model.core import Model
 from xarray import Dataset, DataTree
 
-from pymc_marginal_lmm.analysis.priors import is_gaussian
-from pymc_marginal_lmm.analysis.read import Reading
 from pymc_marginal_lmm.model.arguments import (
     Names,
     checked_flag,
@@ -25,6 +23,7 @@ from pymc_marginal_lmm.model.arguments import (
 from pymc_marginal_lmm.model.complete import complete, wanted
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.marginalize import marginalized
+from pymc_marginal_lmm.model.notices import warn_of_what_stays
 from pymc_marginal_lmm.model.recover import Recovery
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
@@ -170,23 +169,9 @@ def _check_arguments(kwargs: Mapping[str, Any]) -> None:
 
 def _marginal(model: Model, rvs: list[Any] | None, fold: bool) -> Model:
     """Marginalize a model, and say what a user might have hoped for in vain."""
-    marginal, reading = None, Reading()
-    if rvs is not None or model.observed_RVs:
-        marginal, reading = marginalized(model, rvs, fold=fold)
-    if rvs is not None:
-        return marginal or model
-    hoped_for = {
-        name: refusal for name, refusal in reading.refusals.items() if is_gaussian(model[name])
-    }
-    reasons = "; ".join(f"'{name}' ({refusal.reason})" for name, refusal in hoped_for.items())
-    if marginal is None:
-        message = "No variable of this model can be integrated out; it is sampled as it is."
-    elif hoped_for:
-        message = "Normal variables stay sampled."
-    else:
-        return marginal
-    more = f" Not integrated out: {reasons}." if hoped_for else ""
-    warnings.warn(f"{message}{more} explain(model) says more.", UserWarning, stacklevel=3)
+    marginal, reading = marginalized(model, rvs, fold=fold)
+    if rvs is None:
+        warn_of_what_stays(model, reading, "it is sampled as it is")
     return marginal or model
 
 

@@ -19,6 +19,7 @@ from pytensor.compile.sharedvalue import SharedVariable
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm import NotMarginalizable
+from pymc_marginal_lmm.analysis.priors import is_gaussian
 
 rng = np.random.default_rng(0)
 n = 20
@@ -343,16 +344,35 @@ def _only_in_a_deterministic() -> None:
     pm.Normal("y", intercept(), sigma(), observed=y)
 
 
-@refused("u", "prior of 'rate', which stays sampled, depends on it", "leave both sampled")
+@refused("u", r"enters the prior of 'rate' \(Gamma\), which stays sampled", "Leave it sampled")
 def _parent_of_a_sampled_variable() -> None:
     u = effects()
     rate = pm.Gamma("rate", 2.0, pt.exp(u), shape=4)
     pm.Normal("y", intercept() + u[g], rate[g], observed=y)
 
 
-@refused("u", "prior of 'w', which stays sampled, depends on it", "'w'", others=("a", "u", "w"))
+@refused("u", "prior mean of 'w', which stays", "Integrate out 'w' as well", others=("a", "u", "w"))
 def _parent_of_an_effect_that_was_not_asked_for() -> None:
     w = pm.Normal("w", effects(), 0.5, shape=4)
+    pm.Normal("y", intercept() + w[g], sigma(), observed=y)
+
+
+@refused("m", "prior mean of 'u', which stays", "'u' and 'w' as well", others=("a", "m", "u", "w"))
+def _grandparent_of_an_effect_that_was_not_asked_for() -> None:
+    u = pm.Normal("u", pm.Normal("m"), 1.0, shape=4)
+    w = pm.Normal("w", u, 0.5, shape=4)
+    pm.Normal("y", intercept() + w[g], sigma(), observed=y)
+
+
+@refused("u", "prior mean of 'w', which stays sampled", "Leave it sampled", others=("a",))
+def _parent_of_an_effect_that_has_to_stay_sampled() -> None:
+    w = pm.Normal("w", effects(), 0.5, shape=4)
+    pm.Normal("y", intercept() + pt.exp(w)[g], sigma(), observed=y)
+
+
+@refused("u", "scale of 'w', which stays sampled", "Leave it sampled", others=("a", "w"))
+def _in_the_scale_of_an_effect_that_was_not_asked_for() -> None:
+    w = pm.Normal("w", 0.0, pt.exp(effects()), shape=4)
     pm.Normal("y", intercept() + w[g], sigma(), observed=y)
 
 
@@ -530,14 +550,19 @@ def test_all_that_can_be_is_integrated_out(case: Refused) -> None:
     with untouched(model), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         marginal = mlmm.marginalize(model)
-    if case.others:
+    normal = {rv.name for rv in model.free_RVs if is_gaussian(rv)} - set(case.others)
+    if case.others and not normal:
         assert [str(warning.message) for warning in caught] == []
         assert marginal is not model
     else:
         (warning,) = caught
         assert warning.category is UserWarning
         assert warning.filename == __file__
-        assert "No variable of this model can be integrated out" in str(warning.message)
+        message = str(warning.message)
+        assert ("No variable of this model can be integrated out" in message) is not bool(
+            case.others
+        )
+        assert set(re.findall(r"'(\w+)' \(", message)) >= normal
     left = {rv.name for rv in model.free_RVs} - {rv.name for rv in marginal.free_RVs}
     assert left == set(case.others)
 
@@ -633,15 +658,40 @@ def test_variables_that_are_taken() -> None:
     assert [rv.name for rv in both.free_RVs] == ["tau", "sigma"]
 
 
-@pytest.mark.parametrize("verb", [mlmm.marginalize, mlmm.explain])
-@pytest.mark.parametrize("names", [None, "u", ["u", "a"]], ids=str)
-def test_model_without_likelihood(verb: Callable, names: str | None) -> None:
+def without_likelihood(potential: bool) -> pm.Model:
     with pm.Model() as model:
-        effects()
-        intercept()
-    with untouched(model), pytest.raises(NotMarginalizable, match="no likelihood") as caught:
-        verb(model, names)
-    assert "observed=" in caught.value.remedy
+        u, a = effects(), intercept()
+        if potential:
+            pm.Potential("loglik", pm.logp(pm.Normal.dist(a + u[g], 1.0), y).sum())
+    return model
+
+
+@pytest.mark.parametrize("potential", [False, True])
+@pytest.mark.parametrize("names", [None, "u", ["u", "a"]], ids=str)
+def test_model_without_likelihood(potential: bool, names: str | None) -> None:
+    """Explained, and refused, with the true reason: also if it has one, as a Potential."""
+    model = without_likelihood(potential)
+    reason = "Potential 'loglik' depends on it" if potential else "model has no likelihood"
+    with untouched(model):
+        explanation = mlmm.explain(model, names)
+    assert explanation.integrated == ()
+    assert explanation.sampled == ("tau", "u", "a")
+    refusal = explanation.refusals["u"]
+    assert reason in refusal.reason
+    assert ("Potential" if potential else "observed=") in refusal.remedy
+    if names is not None:
+        with untouched(model), pytest.raises(NotMarginalizable, match=reason):
+            mlmm.marginalize(model, names)
+        return
+    with untouched(model), pytest.warns(UserWarning, match=f"No variable.*'u' .*{reason}"):
+        assert mlmm.marginalize(model) is model
+
+
+def test_empty_model() -> None:
+    model = pm.Model()
+    assert "Nothing can be integrated out" in str(mlmm.explain(model))
+    with pytest.warns(UserWarning, match="No variable of this model"):
+        assert mlmm.marginalize(model) is model
 
 
 def test_every_refused_variable_is_explained() -> None:

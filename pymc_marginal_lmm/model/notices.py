@@ -1,0 +1,58 @@
+"""Warnings, one line each, of what a user may not expect of a model."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from pymc.model.core import Model
+
+from pymc_marginal_lmm.analysis.priors import is_gaussian
+from pymc_marginal_lmm.analysis.read import Reading
+
+__all__ = ["PACKAGE", "warn_of_indices", "warn_of_what_stays"]
+
+PACKAGE = str(Path(__file__).parent.parent)
+"""Warnings are about the line of the user's that called the package."""
+
+
+def warn_of_what_stays(model: Model, reading: Reading, otherwise: str) -> None:
+    """Warn of what a user might have hoped for in vain; say nothing if there is nothing such.
+
+    Parameters
+    ----------
+    model : Model
+        The user's.
+    reading : Reading
+        Of all its variables.
+    otherwise : str
+        What happens to a model out of which nothing can be integrated.
+    """
+    hoped_for = {
+        name: refusal
+        for name, refusal in reading.refusals.items()
+        if name in model.named_vars and is_gaussian(model[name])
+    }
+    if reading.model is None:
+        message = f"No variable of this model can be integrated out; {otherwise}."
+    elif hoped_for:
+        message = "Normal variables stay sampled."
+    else:
+        return
+    reasons = "; ".join(f"'{name}' ({refusal.reason})" for name, refusal in hoped_for.items())
+    more = f" Not integrated out: {reasons}." if hoped_for else ""
+    warnings.warn(
+        f"{message}{more} explain(model) says more.", UserWarning, skip_file_prefixes=(PACKAGE,)
+    )
+
+
+def warn_of_indices(reading: Reading) -> None:
+    """Warn of index arrays that count from the end: codes of missing levels are the last one."""
+    for index, count in reading.from_the_end.items():
+        warnings.warn(
+            f"{index} has {count} negative {'element' if count == 1 else 'elements'}, which count "
+            "from the end: -1, as pandas.factorize codes what is missing, is the last level. "
+            "Remove those rows, or give them a level of their own.",
+            UserWarning,
+            skip_file_prefixes=(PACKAGE,),
+        )
