@@ -33,9 +33,7 @@ class Remedy(StrEnum):
     FIT_LENGTHS = (
         "Give it one value, or one per element of the variable: index what is per row, if need be."
     )
-    FIT_ROWS = (
-        "Give it one value, or one per row of the data: index what is per level by the level."
-    )
+    FIT_ROWS = "Give it one value, or one per row of the data: index what is per level."
     LINEAR = (
         "Only sums, products with data or parameters, and indexing of effects can be integrated "
         "out; leave this variable sampled."
