@@ -34,6 +34,7 @@ from pymc_marginal_lmm.analysis.priors import (
     NotGaussian,
     distribution_name,
     is_gaussian,
+    is_transposed,
     read_prior,
 )
 from pymc_marginal_lmm.analysis.remedies import Remedy
@@ -271,6 +272,13 @@ def _read_shapes(
     shapes = {}
     for candidate in candidates:
         rv = graph.rv(candidate)
+        if is_transposed(rv):
+            raise Refusal(
+                [candidate],
+                f"its dims are in another order than those of its {distribution_name(rv)} prior, "
+                "which has its core dims last",
+                "Write dims with the core dims last.",
+            )
         if not is_gaussian(rv):
             raise Refusal(
                 [candidate],

@@ -133,13 +133,20 @@ def _with_tensor_transform(op: ModelVar, dims: tuple[str, ...]) -> ModelVar:
     if not isinstance(op, ModelValuedVar) or op.transform is None:
         return op
     # Importing it teaches PyMC to work with xtensors; who has an xtensor variable has done so.
-    from pymc.dims.distributions.transforms import LogOddsTransform, LogTransform
+    from pymc.dims.distributions.transforms import (
+        LogOddsTransform,
+        LogTransform,
+        ZeroSumTransform,
+    )
 
     match op.transform:
         case LogTransform():
             transform = transforms.log
         case LogOddsTransform():
             transform = transforms.logodds
+        case ZeroSumTransform():
+            axes = [dims.index(dim) - len(dims) for dim in op.transform.dims]
+            transform = transforms.ZeroSumTransform(axes)
         case _:
             transform = XTensorTransform(op.transform, dims)
     return type(op)(op.name, op.dims, transform)

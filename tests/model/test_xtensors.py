@@ -193,7 +193,7 @@ def _product_of_two_effects() -> None:
     observe(effects().isel(group=xt(g, "obs")) * effects("v", "item").isel(item=xt(h, "obs")))
 
 
-@integrates("u")
+@integrates("u", "zero")
 def _parameters_with_transforms() -> None:
     zero = pmd.ZeroSumNormal("zero", core_dims="item")
     share = pmd.Dirichlet("share", xt(np.ones(items), "item"), core_dims="item", dims="item")
@@ -204,6 +204,46 @@ def _parameters_with_transforms() -> None:
         + (zero * share).isel(item=xt(h, "obs"))
         + low
     )
+
+
+@integrates("b", "u")
+def _flat() -> None:
+    observe(pmd.Flat("b") * xt(x, "obs") + effects().isel(group=xt(g, "obs")))
+
+
+@integrates("u")
+def _zero_sum_by_covariate() -> None:
+    tau = pmd.HalfNormal("tau", 1.0, dims="effect")
+    u = pmd.ZeroSumNormal("u", tau, core_dims="group", dims=("effect", "group"))
+    observe((u.isel(group=xt(g, "obs")) * design()).sum("effect"))
+
+
+@integrates("u")
+def _zero_sum_along_two_dims() -> None:
+    u = pmd.ZeroSumNormal("u", pmd.HalfNormal("tau", 1.0), core_dims=("group", "item"))
+    observe(u.isel(group=xt(g, "obs"), item=xt(h, "obs")))
+
+
+@integrates("u")
+def _covariance_with_core_dims_given() -> None:
+    cov = xt(np.array([[1.0, 0.3], [0.3, 0.5]]), "effect", "effect_")
+    mean = xt(np.zeros(2), "effect")
+    dims = ("group", "effect")
+    u = pmd.MvNormal("u", mean, cov=cov, core_dims=("effect", "effect_"), dims=dims)
+    observe((u.isel(group=xt(g, "obs")) * design()).sum("effect"))
+
+
+@integrates("u")
+def _cumulative_sum() -> None:
+    u = effects().cumsum("group")
+    observe(u.isel(group=xt(g, "obs")) + u.diff("group").sum("group"))
+
+
+@integrates("walk")
+def _walk_of_ordinary_pymc() -> None:
+    tau, start = pm.HalfNormal("tau"), pm.Normal.dist(0.0, 1.0)
+    walk = pm.GaussianRandomWalk("walk", sigma=tau, init_dist=start, dims="group")
+    observe(pmd.as_xtensor(walk, dims=("group",)).isel(group=xt(g, "obs")))
 
 
 @integrates("u")
@@ -242,6 +282,25 @@ def test_the_lowered_model_has_the_same_density_and_values(name: str) -> None:
     assert lowered.initial_point().keys() == model.initial_point().keys()
     for rv in model.free_RVs:
         assert lowered[rv.name].type.ndim == rv.type.ndim
+
+
+@pytest.mark.parametrize("family", ["MvNormal", "ZeroSumNormal"])
+def test_core_dims_that_are_not_the_last(family: str) -> None:
+    def build(*dims: str) -> pm.Model:
+        with pm.Model(coords=COORDS) as model:
+            if family == "MvNormal":
+                mean, cov = xt(np.zeros(2), "effect"), xt(np.eye(2), "effect", "effect_")
+                core_dims = ("effect", "effect_")
+                u = pmd.MvNormal("u", mean, cov=cov, core_dims=core_dims, dims=dims)
+            else:
+                u = pmd.ZeroSumNormal("u", 1.0, core_dims="effect", dims=dims)
+            observe(u.isel(group=xt(g, "obs")).sum("effect") + u.isel(group=0, effect=1))
+        return model
+
+    with pytest.raises(mlmm.NotMarginalizable, match=f"of its {family} prior") as caught:
+        mlmm.marginalize(build("effect", "group"), ["u"])
+    assert "Write dims with the core dims last" in str(caught.value)
+    assert mlmm.explain(build("group", "effect")).integrated == ("u",)
 
 
 def test_ordinary_models_are_left_alone() -> None:

@@ -8,7 +8,7 @@ from pymc.distributions.transforms import _default_transform
 from pymc.logprob.transforms import Transform
 from pytensor.graph.basic import Variable
 from pytensor.scalar.basic import Clip
-from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.elemwise import DimShuffle, Elemwise
 
 __all__ = ["distribution_name", "integrates_to_one"]
 
@@ -18,6 +18,8 @@ def distribution_name(rv: Variable) -> str:
     op = rv.owner.op if rv.owner else None
     if isinstance(op, Elemwise) and isinstance(op.scalar_op, Clip):
         return "Censored"  # as pymc.dims writes it
+    if isinstance(op, DimShuffle) and rv.owner.inputs[0].owner:
+        return distribution_name(rv.owner.inputs[0])  # pymc.dims, with dims in another order
     printed, *_ = getattr(op, "_print_name", None) or ("Unknown",)
     printed = type(op or rv).__name__ if printed == "Unknown" else printed
     name = printed.removesuffix(f"_{rv.name}")  # CustomDist_y

@@ -8,11 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
+from pytensor.tensor.elemwise import DimShuffle
 
 from pymc_marginal_lmm.structure import Array
 from pymc_marginal_lmm.values import NotKnown, Values
 
-__all__ = ["GaussianPrior", "NotGaussian", "is_gaussian", "known", "known_shape", "read_prior"]
+__all__ = [
+    "GaussianPrior",
+    "NotGaussian",
+    "is_gaussian",
+    "is_transposed",
+    "known",
+    "known_shape",
+    "read_prior",
+]
 
 
 class GaussianPrior(NamedTuple):
@@ -88,6 +97,12 @@ def is_gaussian(rv: Variable) -> bool:
     """Whether the prior of a random variable is of a kind that can be integrated out."""
     op: Any = rv.owner.op if rv.owner else None
     return read_prior.dispatch(type(op)) is not read_prior.dispatch(object)
+
+
+def is_transposed(rv: Variable) -> bool:
+    """Whether a variable is a Gaussian one with its axes in another order, as of ``pymc.dims``."""
+    node = rv.owner
+    return node is not None and isinstance(node.op, DimShuffle) and is_gaussian(node.inputs[0])
 
 
 def known(variable: Variable) -> np.ndarray | None:
