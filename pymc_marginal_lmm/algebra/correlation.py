@@ -28,7 +28,7 @@ from scipy.linalg import solve_triangular
 
 from pymc_marginal_lmm.algebra.crossproducts import Blocks, design_matrix
 from pymc_marginal_lmm.algebra.weights import Weights, as_float, is_numeric
-from pymc_marginal_lmm.ops.blocks import UNROLLED, inverse_cholesky
+from pymc_marginal_lmm.ops.blocks import UNROLLED, inverse_lower, lower_cholesky
 from pymc_marginal_lmm.structure import Array, MixedModel, Response
 
 __all__ = ["Correlated", "Sums", "Whitened", "correlated"]
@@ -150,7 +150,13 @@ def _root(response: Response) -> Array:
     if isinstance(matrix, np.ndarray):
         return np.linalg.cholesky(matrix.reshape(-1, k, k))
     n = int(np.prod(matrix.type.shape[:-2], dtype=int))
-    return pt.linalg.cholesky(pt.reshape(pt.cast(matrix, config.floatX), (n, k, k)), lower=True)
+    blocks = pt.reshape(pt.cast(matrix, config.floatX), (n, k, k))
+    return lower_cholesky(pt, blocks, k) if _unrolled(n, k) else pt.linalg.cholesky(blocks)
+
+
+def _unrolled(n: int, k: int) -> bool:
+    """Whether many small matrices are factorised by explicit formulas, all at once."""
+    return n > 1 and k <= UNROLLED
 
 
 def _log_determinant(response: Response, L: Array) -> Variable:
@@ -195,20 +201,19 @@ def _pairs(
     place = np.zeros((k, k), dtype=int)
     place[i, j] = place[j, i] = np.arange(i.size)
     strata = n_strata + i.size * which[:, None, None] + place
-    J = _inverse(response, L)
-    P = (J[:, :, i] * J[:, :, j]).sum(axis=1)
-    flat = pt.reshape(P, (int(_shape(L)[0]) * i.size,))
+    n = int(_shape(L)[0])
+    J = inverse_lower(pt, L, k) if _unrolled(n, k) else _inverses(L, n, k)
+    P = (J[:, :, :, None] * J[:, :, None, :]).sum(axis=1)  # not a product of matrices: see sums
+    entries = k * k * np.arange(n)[:, None] + k * i + j
+    flat = pt.reshape(P, (n * k * k,))[entries.reshape(-1)]
     return _Pairs(left, right, np.ones(left.size), strata.reshape(-1)), flat
 
 
-def _inverse(response: Response, L: Variable) -> Variable:
-    """Return ``L⁻¹``, by explicit formulas if it is small."""
-    k = response.batch_length
-    if k <= UNROLLED:
-        assert response.correlation is not None
-        R = pt.reshape(pt.cast(response.correlation.matrix, config.floatX), L.type.shape)
-        return inverse_cholesky(pt, R, k)
-    return pt.linalg.solve_triangular(L, pt.constant(np.eye(k, dtype=config.floatX)), lower=True)
+def _inverses(L: Variable, n: int, k: int) -> Variable:
+    eye = pt.constant(np.eye(k, dtype=config.floatX))
+    if n > 1:
+        return pt.linalg.solve_triangular(L, eye, lower=True, b_ndim=2)
+    return pt.linalg.solve_triangular(L[0], eye, lower=True)[None]
 
 
 # --- Whitened -------------------------------------------------------------------------------------

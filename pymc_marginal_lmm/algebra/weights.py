@@ -115,6 +115,10 @@ class Weights:
             return level_sums(table, np.zeros(n_strata), 1)
         cells = codes.astype("int64") * n_strata + self.strata
         distinct, which = np.unique(cells, return_inverse=True)
+        if self.left is not None:
+            weighed = self._gathered(known, which.reshape(-1), *np.divmod(distinct, n_strata), size)
+            if weighed is not None:
+                return weighed
         if n_strata <= FEW_STRATA and 2 * len(distinct) >= n_strata * size:
             tables = _sums(known, cells, size * n_strata).reshape(size, n_strata, -1)
             return sum(self.values[k] * as_float(tables[:, k]) for k in range(n_strata))
@@ -123,3 +127,20 @@ class Weights:
         level, stratum = np.divmod(distinct, n_strata)
         table = as_float(_sums(known, which.reshape(-1), len(distinct)))
         return level_sums(table * self._of(stratum)[:, None], level, size)
+
+    def _gathered(
+        self, known: np.ndarray, cell: np.ndarray, level: np.ndarray, stratum: np.ndarray, size: int
+    ) -> Variable | None:
+        """Weigh sums that are of one stratum each (one effect per outcome); None: not all are."""
+        table = _sums(known, cell, len(level))
+        at, column = np.nonzero(table)
+        place = level[at] * table.shape[1] + column
+        if np.unique(place).size < place.size:
+            return None
+        assert self.values is not None
+        numbers, strata = (
+            np.zeros(size * table.shape[1]),
+            np.zeros(size * table.shape[1], dtype=int),
+        )
+        numbers[place], strata[place] = table[at, column], stratum[at]
+        return pt.reshape(as_float(numbers) * self.values[strata], (size, table.shape[1]))

@@ -489,13 +489,46 @@ class Author:
                 mean = self.op(choose, CHOOSE, self.condition(r), mean, other)
             else:
                 mean = self.op(halves, HALVES, mean, other)
-        family = self.pick("Normal", "Normal", "LogNormal")
+        family = self.pick("Normal", "Normal", "LogNormal", "MvNormal")
         y = self.normal(self.rows[r])
         if family == "LogNormal":
             y = np.exp(y / 2).round(1) + 0.1
+        if family == "MvNormal":
+            return self.correlated(mean, r, self.number(f"y{r}", y).name)
         sigma = self.sigma(effects, r)
         columns = 2 if self.rows[r] % 2 == 0 and self.seldom() else 1
         return Response(f"y{r}_", family, mean, sigma, self.number(f"y{r}", y).name, columns)
+
+    def correlated(self, mean: Expression, r: int, y: str) -> Response:
+        """Return a response of correlated rows: all of them, or those of a row of a table."""
+        n = self.rows[r]
+        k = self.pick(*(k for k in (2, 3, n) if n % k == 0))
+        # PyMC takes tau for several rows to be another one.
+        how = self.pick("cov", "cov", "chol", "tau" if k == n else "cov")
+        gap = np.abs(np.subtract.outer(np.arange(k), np.arange(k))).astype(float)
+        known = np.linalg.cholesky(np.exp(-gap / 2)).round(3)
+        matrix = self.root(k) if k <= 3 else self.number(f"L{k}", known, mutable=False)
+        if how != "chol":
+            matrix = self.op(gram, GRAM, matrix)
+        if how == "cov":
+            kind = self.pick("plain", "scaled", "sum", "by row", "sds", "of a scale")
+            if kind == "scaled":
+                matrix = self.op(multiply, MULTIPLY[:2], self.positive(), matrix)
+            if kind == "sum":
+                noise = Op(multiply, (self.positive(), Number(0.5)), "{0} * {1}")
+                matrix = Op(plus_diagonal, (matrix, noise), "{0} + {1} * np.eye({m})")
+            if kind == "by row" and k < n:
+                count = self.number(f"count{r}_{k}", 1.0 + np.arange(n // k) % 3)
+                matrix = Op(scaled_each, (matrix, count), "{0} * {1}[:, None, None]")
+            if kind == "sds":
+                sds = self.positive((k,))
+                matrix = Op(scaled_both, (matrix, sds), self.pick(*SCALED_BOTH))
+            if kind == "of a scale":
+                rate = self.pick(self.positive(), self.declare("delta", "Normal"))
+                size = Op(exp, (Op(multiply, (rate, Number(0.3)), "{0} * {1}"),), "pt.exp({0})")
+                gaps = self.number(f"gap{k}", gap, mutable=False)
+                matrix = Op(decay, (size, gaps), "pt.exp(-{0} * {1}) + 0.1 * np.eye({q})")
+        return Response(f"y{r}_", "MvNormal", mean, matrix, y, k if k < n else 1, how)
 
     def recipe(self) -> Recipe:
         for f in range(self.pick(1, 1, 2, 2, 3)):
@@ -547,6 +580,34 @@ def first_column(a, i, k):  # type: ignore[no-untyped-def]
 
 def second_column(a, i, k):  # type: ignore[no-untyped-def]
     return a[i, 1]
+
+
+GRAM = ("{0} @ {0}.T", "pt.dot({0}, {0}.T)", "{0}.dot({0}.T)")
+SCALED_BOTH = (
+    "{0} * {1} * {1}[:, None]",
+    "pt.diag({1}) @ {0} @ pt.diag({1})",
+    "{0} * pt.outer({1}, {1})",
+)
+
+
+def gram(a):  # type: ignore[no-untyped-def]
+    return a @ a.T
+
+
+def plus_diagonal(a, c):  # type: ignore[no-untyped-def]
+    return a + c * np.eye(len(a))
+
+
+def scaled_each(a, c):  # type: ignore[no-untyped-def]
+    return a * c[:, None, None]
+
+
+def scaled_both(a, s):  # type: ignore[no-untyped-def]
+    return a * s * s[:, None]
+
+
+def decay(rate, gap):  # type: ignore[no-untyped-def]
+    return np.exp(-rate * gap) + 0.1 * np.eye(len(gap))
 
 
 @st.composite

@@ -10,6 +10,7 @@ import pymc as pm
 import pytensor
 import pytensor.tensor as pt
 from pytensor.scalar.basic import autocast_float_as
+from scipy.linalg import block_diag
 
 from tests.random_models.expressions import Code, Env, Expression, Number, Op, names_in, walk
 from tests.random_models.spellings import HOSTILE, LINEAR_BUT_UNUSUAL
@@ -138,7 +139,11 @@ def rows_root(variable: Variable) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Response:
-    """A likelihood; ``columns > 1`` makes a table of its rows."""
+    """A likelihood; ``columns > 1`` makes a table of its rows.
+
+    For ``MvNormal``, whose rows of the table are correlated, ``sigma`` is what ``how`` says:
+    ``cov``, ``chol`` or ``tau``, one for all rows or one for each.
+    """
 
     name: str
     family: str
@@ -146,14 +151,27 @@ class Response:
     sigma: Expression
     y: str
     columns: int = 1
+    how: str = ""
 
     def write(self, code: Code) -> None:
         mean, sigma, y = self.mean.write(code), self.sigma.write(code), self.y
         if self.columns > 1:
             mean = f"{mean}.reshape((-1, {self.columns}))"
             y = f"{y}.reshape((-1, {self.columns}))"
-            sigma = f"{sigma}.reshape((-1, {self.columns}))" if self.sigma.shape else sigma
+        if self.how:
+            sigma = f"{self.how}={sigma}"
+        elif self.columns > 1 and self.sigma.shape:
+            sigma = f"{sigma}.reshape((-1, {self.columns}))"
         code.lines.append(f"pm.{self.family}({self.name!r}, {mean}, {sigma}, observed={y})")
+
+    def covariance(self, env: Env) -> np.ndarray:
+        """Return the covariance of all rows given the mean."""
+        n, sigma = len(env[self.y]), self.sigma.value(env)
+        if not self.how:
+            return np.diag(np.broadcast_to(sigma, (n,)) ** 2)
+        V = {"cov": sigma, "chol": sigma @ sigma.swapaxes(-1, -2)}.get(self.how)
+        V = np.linalg.inv(sigma) if V is None else V
+        return block_diag(*np.broadcast_to(V, (n // V.shape[-1], *V.shape[-2:])))
 
 
 class NotAffine(Exception):
@@ -258,16 +276,13 @@ class Recipe:
     def means(
         self, point: Env, u: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """Return all values, and means and sigmas of all rows, with ``v = m + Λu`` where given."""
+        """Return all values, means of all rows and their covariance, ``v = m + Λu`` where given."""
         env = dict(self.data)
         for v in self.variables:
             env[v.name] = v.at(env, u[v.name]) if v.name in u else point[v.name]
-        mean, sigma = [], []
-        for r in self.responses:
-            shape = self.data[r.y].shape
-            mean.append(np.broadcast_to(r.mean.value(env), shape))
-            sigma.append(np.broadcast_to(r.sigma.value(env), shape))
-        return env, np.concatenate(mean), np.concatenate(sigma)
+        mean = [np.broadcast_to(r.mean.value(env), self.data[r.y].shape) for r in self.responses]
+        covariance = block_diag(*(r.covariance(env) for r in self.responses))
+        return env, np.concatenate(mean), covariance
 
     def log_density(self, point: Env, integrated: Sequence[str]) -> float:
         """Return ``log p(y | θ)`` with some Gaussian variables integrated out, densely.
@@ -291,7 +306,7 @@ class Recipe:
             return self.means(point, blocks)[1:]
 
         q = sum(sizes)
-        offset, sigma = at(np.zeros(q))
+        offset, covariance = at(np.zeros(q))
         C = np.array([at(e)[0] - offset for e in np.eye(q)]).reshape(q, len(offset)).T
         rng = np.random.default_rng(self.seed + 1)
         for scale in (0.3, 1.0, 3.0):
@@ -299,7 +314,7 @@ class Recipe:
             mean, again = at(u)
             if not np.allclose(mean, offset + C @ u, rtol=1e-8, atol=1e-8):
                 raise NotAffine("a mean")
-            if not np.allclose(again, sigma, rtol=1e-10):
+            if not np.allclose(again, covariance, rtol=1e-10):
                 raise NotAffine("a sigma")
         y, log_jacobian = [], sum(v.log_factor for v in variables)
         for r in self.responses:
@@ -310,7 +325,7 @@ class Recipe:
             y.append(values)
         r = np.concatenate(y) - offset
         X, Z = C[:, flat], C[:, ~flat]
-        V = Z @ Z.T + np.diag(sigma**2)
+        V = Z @ Z.T + covariance
         n = len(r) - X.shape[1]
         log_det = np.linalg.slogdet(V)[1]
         solved = np.linalg.solve(V, np.column_stack([r, X]))
