@@ -131,9 +131,12 @@ class Correlation:
     matrix : array or Variable, (..., k, k)
         Their covariance is ``sigma² · matrix``; numbers if these are known when the model is read.
         Its batch dimensions broadcast to those of the response.
+    valid : array or Variable of bool, ()
+        What else the plain model asks of its parameters, as of a square root that was given.
     """
 
     matrix: Array
+    valid: Array = field(default_factory=lambda: np.array(True))
 
 
 MANY_PAIRS = 4_000_000
@@ -404,7 +407,7 @@ class MixedModel:
 
 _SYMBOLIC = {
     "effects": ("scale", "mean", "valid", "log_factor"),
-    "responses": ("offset", "sigma", "correlation.matrix"),
+    "responses": ("offset", "sigma", "correlation.matrix", "correlation.valid"),
     "factors": ("coefficients", "loadings.entries"),
     "regression": ("coefficients",),
     "noise": ("sigma",),

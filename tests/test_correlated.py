@@ -234,6 +234,30 @@ def test_a_covariance_that_is_none(shape: tuple[int, ...], mode: str) -> None:
     assert logp({"rho": np.array(1.001)}) == -np.inf
 
 
+@pytest.mark.parametrize("shape", [(n, k), (k,)], ids=["pairs", "whitened"])
+@pytest.mark.parametrize("root", ["scaled", "diagonal"])
+def test_a_root_with_a_negative_diagonal(root: str, shape: tuple[int, ...]) -> None:
+    """What the plain model takes for a Cholesky factor, and has no density for if it is none."""
+    with pm.Model() as model:
+        s = pm.Normal("s")
+        b = pm.Normal("b", 0.0, 1.0, shape=k)
+        chol = s * ROOT if root == "scaled" else pt.diag(pt.stack([s, 1.0]))
+        pm.MvNormal("y", b, chol=chol, observed=Y if len(shape) > 1 else Y[0])
+    logp, plain = unfolded(model, ["b"]).compile_logp(**FAST), model.compile_logp()
+    for s, inside in ((0.7, True), (-0.7, False)):
+        assert np.isfinite(plain({"s": np.array(s), "b": np.zeros(k)})) == inside
+        assert (logp({"s": np.array(s)}) > -np.inf) == inside
+
+
+def test_infinite_data_in_a_covariance() -> None:
+    with pm.Model() as model:
+        b = pm.Normal("b", 0.0, 1.0, shape=k)
+        V = pm.Data("V", np.array([[1.0, np.inf], [np.inf, 1.0]]))
+        pm.MvNormal("y", b, cov=V, observed=Y)
+    with pytest.raises(NotMarginalizable, match=r"covariance of 'y' has 2 values .* data 'V'"):
+        mlmm.marginalize(model, ["b"])
+
+
 def test_shapes_that_do_not_fit() -> None:
     with pm.Model() as model:
         b = pm.Normal("b", 0.0, 1.0, shape=3)

@@ -120,5 +120,8 @@ def _conditions(model: MixedModel) -> Iterator[tuple[str, Array]]:
     for names, sigma in sigmas:
         positive = sigma.data > 0 if isinstance(sigma, Constant) else pt.gt(sigma, 0)
         yield f"sigma of {names} > 0", positive
+    for response in model.responses:
+        if response.correlation is not None:
+            yield f"covariance of '{response.name}'", response.correlation.valid
     for effect in model.effects:
         yield f"parameters of the prior of '{effect.name}'", effect.valid

@@ -89,6 +89,8 @@ def _parts(model: MixedModel, ys: Sequence[Variable]) -> Iterator[tuple[str | No
         yield None, f"the observed data of '{response.name}'", y
         yield None, f"the mean of '{response.name}'", response.offset
         yield None, f"the standard deviation of '{response.name}'", response.sigma
+        if response.correlation is not None and isinstance(response.correlation.matrix, Variable):
+            yield None, f"the covariance of '{response.name}'", response.correlation.matrix
     for effect in model.effects:
         yield effect.name, f"the prior mean of '{effect.name}'", effect.mean
         yield effect.name, f"the prior scale of '{effect.name}'", effect.scale

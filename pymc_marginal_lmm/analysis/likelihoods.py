@@ -20,7 +20,7 @@ from pytensor.tensor.math import Dot
 from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
 from pytensor.tensor.shape import SpecifyShape
 
-from pymc_marginal_lmm.analysis.priors import is_transpose, unfilled
+from pymc_marginal_lmm.analysis.priors import is_transpose, unfilled, written_root
 from pymc_marginal_lmm.analysis.terms import Refusal
 from pymc_marginal_lmm.structure import Array, Correlation
 from pymc_marginal_lmm.values import Values
@@ -66,11 +66,12 @@ def _scaled(cov: Variable, values: Values) -> tuple[Variable, Correlation]:
     """Write a covariance as ``sigma² · matrix``, with numbers if it has no other parameter."""
     one = pt.constant(1.0, dtype=config.floatX)
     variance, matrix = _multiple(cov)
+    _, valid = written_root(cov) or (None, np.array(True))
     if isinstance(matrix, np.ndarray):
         constant = Values().constant(cov) is not None
         if constant or _is_positive_definite(matrix):
-            return one if constant else pt.sqrt(variance), Correlation(matrix)
-    return one, Correlation(pt.specify_shape(cov, values.shape(cov)))
+            return one if constant else pt.sqrt(variance), Correlation(matrix, valid)
+    return one, Correlation(pt.specify_shape(cov, values.shape(cov)), valid)
 
 
 def check_covariance(

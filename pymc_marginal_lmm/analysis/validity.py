@@ -13,7 +13,7 @@ import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.multivariate import _LKJCholeskyCovRV
 from pymc.model.fgraph import ModelFreeRV
-from pytensor.assumptions.core import LOWER_TRIANGULAR, check_assumption
+from pytensor.assumptions.core import DIAGONAL, LOWER_TRIANGULAR, check_assumption
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.tensor.elemwise import DimShuffle
@@ -60,9 +60,11 @@ def _is_triangular(root: Variable) -> bool:
     """Whether PyTensor takes ``cholesky(L Lᵀ)`` to be this ``L``, whatever its signs."""
     if root.owner and isinstance(root.owner.op, DimShuffle) and root.owner.op.is_matrix_transpose:
         return False
+    graph = FunctionGraph(outputs=[root], clone=True)
+    if check_assumption(graph, graph.outputs[0], DIAGONAL):
+        return False  # PyTensor takes roots of the squares on its diagonal
     if getattr(root.tag, "lower_triangular", False):
         return True
-    graph = FunctionGraph(outputs=[root], clone=True)
     return check_assumption(graph, graph.outputs[0], LOWER_TRIANGULAR)
 
 

@@ -9,7 +9,12 @@ from pymc_marginal_lmm.analysis.priors.distributions import (
     distribution_name,
     integrates_to_one,
 )
-from pymc_marginal_lmm.analysis.priors.gaussian import is_transpose, square_root, unfilled
+from pymc_marginal_lmm.analysis.priors.gaussian import (
+    is_transpose,
+    square_root,
+    unfilled,
+    written_root,
+)
 from pymc_marginal_lmm.analysis.priors.prior import (
     GaussianPrior,
     NotGaussian,
@@ -36,4 +41,5 @@ __all__ = [
     "square_root",
     "time_series",
     "unfilled",
+    "written_root",
 ]

@@ -21,7 +21,7 @@ from pymc_marginal_lmm.analysis.priors.prior import GaussianPrior, known, read_p
 from pymc_marginal_lmm.analysis.validity import all_hold, definite, nonnegative, proper_root
 from pymc_marginal_lmm.structure import Array
 
-__all__ = ["is_transpose", "square_root", "unfilled"]
+__all__ = ["is_transpose", "square_root", "unfilled", "written_root"]
 
 
 @read_prior.register(NormalRV)
@@ -113,17 +113,25 @@ def square_root(cov: Variable) -> tuple[Variable, Array]:
     ``pm.MvNormal(chol=L)`` stores ``L @ L.T``. Finding ``L`` again is exact where a new
     factorisation fails (a standard deviation of 0, a correlation of ±1).
     """
+    written = written_root(cov)
+    if written is not None:
+        return written
+    root = pt.linalg.cholesky(cov)
+    return root, definite(root)
+
+
+def written_root(cov: Variable) -> tuple[Variable, Array] | None:
+    """Return the square root of a covariance that the user wrote, if any, and its condition."""
     node = cov.owner
     if node and isinstance(node.op, DimShuffle) and _adds_batch_dims(node.op):
-        root, valid = square_root(node.inputs[0])
-        return node.op(root), valid
+        inner = written_root(node.inputs[0])
+        return None if inner is None else (node.op(inner[0]), inner[1])
     if node and isinstance(getattr(node.op, "core_op", node.op), Dot):
         left, right = node.inputs
         square = left.type.shape[-1] is not None and left.type.shape[-1] == left.type.shape[-2]
         if square and is_transpose(right, left):
             return left, proper_root(left)
-    root = pt.linalg.cholesky(cov)
-    return root, definite(root)
+    return None
 
 
 def _adds_batch_dims(op: DimShuffle) -> bool:
