@@ -26,6 +26,7 @@ from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 
 import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
 from tests.helpers import unfolded
 from tests.random_models import (
     HardlyIdentified,
@@ -34,6 +35,7 @@ from tests.random_models import (
     Recipe,
     hostile_recipes,
     recipes,
+    recipes_of_scales,
 )
 
 # One evaluation costs less than any rewriting of the graph.
@@ -184,6 +186,47 @@ def check_hostile(recipe: Recipe) -> None:
     assert snapshot(plain) == before
 
 
+def natural(recipe: Recipe, name: str) -> np.ndarray:
+    """Return a value as the random variable has it: the factor of an LKJ prior is packed."""
+    value, shape = recipe.point()[name], {v.name: v.family for v in recipe.variables}
+    return value[np.tril_indices(len(value))] if shape[name] == "LKJ" else value
+
+
+def check_folded(recipe: Recipe) -> None:
+    """Compare the densities of the same scales, folded or not, and the Jacobian of each scale."""
+    plain = build(recipe)
+    reference = marginalize(plain)
+    assume(reference is not plain)
+    folded = mlmm.marginalize(plain)
+    folds = (FoldedScale, FoldedCholesky)
+    known = {v.name: v for v in recipe.variables}
+    assume(any(isinstance(t, folds) for t in folded.rvs_to_transforms.values()))
+    densities = []
+    for model in (reference, folded):
+        values, inputs, outputs = [], [], [model.logp(jacobian=False)]
+        for rv in model.free_RVs:
+            transform, value = model.rvs_to_transforms[rv], model.rvs_to_values[rv]
+            given = natural(recipe, rv.name) if rv.name in known else np.zeros(rv.type.shape)
+            if isinstance(transform, folds):
+                forward = transform.forward(pt.as_tensor(given), *rv.owner.inputs)
+                values.append(forward.eval(mode=INTERPRETER))
+                if isinstance(transform, FoldedScale):
+                    back = transform.backward(value, *rv.owner.inputs)
+                    slope = pytensor.grad(back.sum(), value)
+                    log_slope = transform.log_jac_det(value, *rv.owner.inputs)
+                    outputs += [pt.log(slope / 2) - log_slope]
+            else:
+                at = recipe.point().get(rv.name)
+                values.append(given if at is None else known[rv.name].transformed(at))
+            inputs.append(value)
+        function = pytensor.function(inputs, outputs, mode=INTERPRETER, on_unused_input="ignore")
+        density, *differences = function(*values)
+        densities.append(float(density))
+        for difference in differences:
+            assert_allclose(difference, 0, atol=1e-9)
+    assert_allclose(densities[1], densities[0], rtol=1e-9, atol=1e-8)
+
+
 def run(profile: settings, examples: int, test: Callable, *strategies: st.SearchStrategy) -> None:
     """Run a property on random models."""
 
@@ -205,6 +248,10 @@ def test_random_hostile_models() -> None:
     run(CI, 20, check_hostile, hostile_recipes())
 
 
+def test_random_folded_models() -> None:
+    run(CI, 10, check_folded, recipes_of_scales())
+
+
 # PyTensor keeps some megabytes per model in its caches: hence several processes (-n) or seeds
 # rather than many more examples in one.
 
@@ -222,6 +269,11 @@ def test_many_random_selections_and_the_identity() -> None:
 @pytest.mark.slow
 def test_many_random_hostile_models() -> None:
     run(LONG, 500, check_hostile, hostile_recipes())
+
+
+@pytest.mark.slow
+def test_many_random_folded_models() -> None:
+    run(LONG, 300, check_folded, recipes_of_scales())
 
 
 # --- What they found ------------------------------------------------------------------------------

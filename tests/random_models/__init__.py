@@ -11,7 +11,7 @@ spellings, the reference sees only the meanings.
 that a failing model shrinks to a short program.
 """
 
-from tests.random_models.author import hostile_recipes, recipes
+from tests.random_models.author import hostile_recipes, recipes, recipes_of_scales
 from tests.random_models.expressions import Expression, Name, Op
 from tests.random_models.recipe import (
     HardlyIdentified,
@@ -37,4 +37,5 @@ __all__ = [
     "Variable",
     "hostile_recipes",
     "recipes",
+    "recipes_of_scales",
 ]

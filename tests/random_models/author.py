@@ -628,3 +628,28 @@ def hostile_recipes(draw: st.DrawFn) -> Recipe:
     template = draw(st.sampled_from(list(HOSTILE)))
     changed = replace_at(response.mean, place, lambda e: Op(HOSTILE[template], (e,), template))
     return replace(recipe, responses=(replace(response, mean=changed), *recipe.responses[1:]))
+
+
+SCALES = (
+    "HalfNormal(1.0)",
+    "HalfNormal(0.001)",
+    "HalfNormal(1000.0)",
+    "Exponential(1.0)",
+    "Exponential(1000.0)",
+    "HalfCauchy(0.000001)",
+    "HalfCauchy(2.0)",
+    "HalfStudentT(3.0, 10000.0)",
+    "HalfStudentT(0.5, 0.1)",
+)
+"""Priors of scales, of which some expect quite another scale than the data have."""
+
+
+@st.composite
+def recipes_of_scales(draw: st.DrawFn) -> Recipe:
+    """Models whose scales have any prior."""
+    recipe = draw(recipes())
+    variables = (
+        replace(v, prior=draw(st.sampled_from(SCALES))) if v.family in ("HalfNormal", "LKJ") else v
+        for v in recipe.variables
+    )
+    return replace(recipe, variables=tuple(variables))

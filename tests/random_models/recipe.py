@@ -28,7 +28,8 @@ class Variable:
 
     ``how`` is what follows the parameters in the code: ``shape=(4,)``, ``dims='g0'``, nothing if
     mean and scale have the shape already; for ``MvNormal`` it starts with ``chol``, ``cov`` or
-    ``tau``. ``lag`` is the correlation of an ``AR``.
+    ``tau``. ``lag`` is the correlation of an ``AR``, ``prior`` the distribution of a scale, or of
+    those of an ``LKJ``.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Variable:
     scale: Expression = ONE
     how: str = ""
     lag: Expression = ZERO
+    prior: str = "HalfNormal(1.0)"
 
     @property
     def gaussian(self) -> bool:
@@ -73,10 +75,10 @@ class Variable:
             f"{more})",
             "CAR": f"pm.CAR({name}, {mean} * np.ones({self.shape}), "
             f"W=np.array({neighbours(self).tolist()}), alpha={ALPHA}, tau={scale})",
-            "HalfNormal": f"pm.HalfNormal({name}, 1.0{more})",
+            "HalfNormal": f"pm.{self.prior.replace('(', f'({name}, ', 1)[:-1]}{more})",
             "StudentT": f"pm.StudentT({name}, nu=4.0, mu=0.0, sigma=1.0{more})",
             "LKJ": f"pm.LKJCholeskyCov({name}, n={self.shape[-1] if self.shape else 0}, eta=2.0, "
-            "sd_dist=pm.HalfNormal.dist(1.0))[0]",
+            f"sd_dist=pm.{self.prior.replace('(', '.dist(', 1)})[0]",
         }[self.family]
         code.lines.append(f"{self.name} = {text}")
 
