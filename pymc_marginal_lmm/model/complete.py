@@ -193,7 +193,14 @@ def _exchange_value_variables(idata: DataTree, marginal: Model, plain: Model) ->
             name: column.reshape(*shape, *column.shape[1:])
             for name, column in zip(transforms, found, strict=True)
         }
-        new = dict_to_dataset(values)
-        new = new.assign_coords({dim: draws[dim] for dim in ("chain", "draw")})
+        dims: dict[Any, Any] = {}
+        if group == own:  # nutpie knows the dims of values that have their variable's shape
+            for rv in plain.free_RVs:
+                name, names = plain.rvs_to_values[rv].name, plain.named_vars_to_dims.get(rv.name)
+                if names and name in values and values[name].shape == draws[rv.name].shape:
+                    dims[name] = list(names)
+        new = dict_to_dataset(values, dims=dims)
+        kept = {dim for dim in new.dims if dim in draws.coords}
+        new = new.assign_coords({dim: draws[dim] for dim in kept})
         there = idata[group].to_dataset()
         idata[group] = there.drop_vars(old, errors="ignore").assign(new.data_vars)
