@@ -208,7 +208,8 @@ class Share:
         are several if each holds some of the levels (a list of scalars, say).
     blocks : array of int, (M, B)
         Which blocks (``elements // width``, counted through all of the variables) belong to level
-        ``0 … M-1``. Each level has ``B·width`` of its effects from here.
+        ``0 … M-1``. Each level has ``B·width`` of its effects from here; a block that a level does
+        not have is -1, and has coefficients of 0.
     """
 
     effects: tuple[int, ...]

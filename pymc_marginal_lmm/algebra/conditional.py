@@ -37,6 +37,8 @@ def _by_factor(model: MixedModel, blocks: Sequence[Variable]) -> list[Variable]:
     for i, share, slots in _shares(model):
         own = [blocks[effect] for effect in share.effects]
         together = own[0] if len(own) == 1 else pt.concatenate(own)
+        if (share.blocks < 0).any():  # effects that are not there
+            together = pt.concatenate([together, pt.zeros_like(together[:1])])
         shape = (share.blocks.shape[0], slots.stop - slots.start)
         parts[i].append(pt.reshape(together[pt.constant(share.blocks.reshape(-1))], shape))
     for factor, part in zip(model.factors, parts, strict=True):
@@ -67,7 +69,9 @@ def _places(model: MixedModel) -> tuple[list[np.ndarray], int]:
         factor = model.factors[i]
         own = starts[i] + np.arange(factor.size).reshape(factor.n_levels, factor.n_effects)
         together = np.concatenate([places[effect] for effect in share.effects])
-        together[share.blocks.reshape(-1)] = own[:, slots].reshape(-1, model.width(share))
+        blocks = share.blocks.reshape(-1)
+        there = blocks >= 0
+        together[blocks[there]] = own[:, slots].reshape(-1, model.width(share))[there]
         ends = np.cumsum([model.effects[effect].n_blocks for effect in share.effects])
         for effect, part in zip(share.effects, np.split(together, ends[:-1]), strict=True):
             places[effect] = part

@@ -6,14 +6,14 @@ the gradient); which one it is follows from the arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
 from scipy import sparse
 
-from pymc_marginal_lmm.algebra.weights import Weights, is_numeric
+from pymc_marginal_lmm.algebra.weights import Weights, as_float, is_numeric
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import Array, GroupingFactor, MixedModel
 
@@ -23,6 +23,12 @@ __all__ = [
     "design_matrix",
     "level_sums",
 ]
+
+AT_ONCE = 256
+"""From so many products of each row on, a matrix product takes less memory."""
+
+MANY = 10_000_000
+"""So many products are held at once."""
 
 
 class Blocks(NamedTuple):
@@ -50,33 +56,48 @@ def _pair(one: GroupingFactor, other: GroupingFactor, w: Weights) -> Array:
         return _pair(other, one, w).transpose(2, 3, 0, 1)
     n_pairs = one.n_levels * other.n_levels
     left, right = w.of_left(one.coefficients), w.of_right(other.coefficients)
-    # All pairs of memberships of a row at once; slot by slot, to keep the products small.
+    single = n_pairs == one.n_memberships == other.n_memberships == 1
+    if single and not is_numeric(left, right) and one.n_effects * other.n_effects > AT_ONCE:
+        product = w.times(as_float(left)[:, 0]).T @ as_float(right)[:, 0]
+        return product[None, :, None, :]
+    # All pairs of memberships of a row at once.
     codes = w.of_left(one.codes)[:, :, None].astype("int64") * other.n_levels
     codes = codes + w.of_right(other.codes)[:, None, :]
     w = w.repeat(one.n_memberships * other.n_memberships)
-    by_slot = [
-        w.sums(
-            (left[:, :, None, [s]] * right[:, None, :, :]).reshape((codes.size, other.n_effects)),
-            codes.reshape(-1),
-            n_pairs,
-        )
-        for s in range(one.n_effects)
-    ]
-    sums = _stack(by_slot)
+
+    def sums(slots: slice, k: int) -> Array:
+        products = left[:, :, None, slots, None] * right[:, None, :, None, :]
+        rows = products.reshape((codes.size, k * other.n_effects))
+        return w.sums(rows, codes.reshape(-1), n_pairs)
+
     shape = (one.n_levels, other.n_levels, one.n_effects, other.n_effects)
-    return sums.reshape(shape).transpose(0, 2, 1, 3)
+    return _by_slot(sums, one, left, right).reshape(shape).transpose(0, 2, 1, 3)
 
 
-def _stack(columns: list[Array]) -> Array:
-    return np.stack(columns, axis=1) if is_numeric(*columns) else pt.stack(columns, axis=1)
+def _by_slot(
+    sums: Callable[[slice, int], Array], one: GroupingFactor, left: Array, right: Array
+) -> Array:
+    """Sum products with all slots of a factor: at once, so that the graph is as large for many.
+
+    Very many numbers slot by slot.
+    """
+    if not is_numeric(left, right) or left.size * right.shape[-1] <= MANY:
+        return sums(slice(None), one.n_effects)
+    parts = [sums(slice(s, s + 1), 1)[:, None, :] for s in range(one.n_effects)]
+    return np.concatenate(parts, axis=1) if is_numeric(*parts) else pt.concatenate(parts, axis=1)
 
 
 def _nested_blocks(one: GroupingFactor, other: GroupingFactor, w: Weights) -> Array:
     """Return ``(M, S, S')``: each level of one factor with the level of another that it is in."""
     left, right = w.of_left(one.coefficients)[:, 0, :], w.of_right(other.coefficients)[:, 0, :]
     codes = w.of_left(one.codes)[:, 0]
-    slots = range(one.n_effects)
-    return _stack([w.sums(left[:, [s]] * right, codes, one.n_levels) for s in slots])
+
+    def sums(slots: slice, k: int) -> Array:
+        products = left[:, slots, None] * right[:, None, :]
+        return w.sums(products.reshape((codes.size, k * other.n_effects)), codes, one.n_levels)
+
+    shape = (one.n_levels, one.n_effects, other.n_effects)
+    return _by_slot(sums, one, left, right).reshape(shape)
 
 
 def _at_entries(

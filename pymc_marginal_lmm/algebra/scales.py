@@ -55,7 +55,8 @@ def _share_scale(model: MixedModel, share: Share) -> Variable:
         return shared
     parts = [pt.broadcast_to(effect_scale(e), (e.n_blocks, e.width, e.width)) for e in effects]
     full = parts[0] if len(parts) == 1 else pt.concatenate(parts)
-    return full[pt.constant(share.blocks.reshape(-1))]
+    # Of a block that is not there, any: its effects are 0.
+    return full[pt.constant(np.maximum(share.blocks, 0).reshape(-1))]
 
 
 def _widths(model: MixedModel, factor: GroupingFactor) -> list[int]:
@@ -123,14 +124,15 @@ def _loading_matrix(factor: GroupingFactor, loadings: Loadings) -> Variable:
     S, entries = factor.n_effects, loadings.entries
     n_entries = entries.type.shape[1]
     padded = pt.concatenate([entries, pt.zeros_like(entries[:, :1])], axis=1)
-    layers: list[np.ndarray] = []
-    for e, place in enumerate(zip(loadings.rows, loadings.columns, strict=True)):
-        layer = next((layer for layer in layers if layer[place] == n_entries), None)
-        if layer is None:
-            layer = np.full((S, S), n_entries)
-            layers.append(layer)
-        layer[place] = e
-    return sum(padded[:, layer] for layer in layers)
+    places = loadings.rows * S + loadings.columns
+    order = np.argsort(places, kind="stable")
+    _, starts, counts = np.unique(places[order], return_index=True, return_counts=True)
+    layers = np.full((counts.max(initial=1), S * S), n_entries)
+    # Entries at the same place add up: the first of each are one layer, the second another.
+    layers[np.arange(n_entries) - np.repeat(starts, counts), places[order]] = order
+    if len(layers) == 1:
+        return padded[:, layers.reshape(S, S)]
+    return padded[:, layers.reshape(-1, S, S)].sum(axis=1)
 
 
 def packed_scale(model: MixedModel, factor: GroupingFactor) -> Variable:

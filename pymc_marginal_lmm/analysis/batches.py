@@ -1,44 +1,22 @@
 """What correlated rows couple: levels that meet in a batch of rows, if not in a row.
 
-``ZᵀWZ`` has a block wherever two rows of a batch do. Levels that meet in batches are *joined*: with
-``u[group]`` of one column per outcome, each outcome of a group is a level of its own as far as rows
-can tell, and its outcomes together are one, of as many effects, as far as batches can. A factor
-whose batches each lie within one level stays block diagonal, as if the level were that of all of
-the rows; others, and those of whitened rows, belong to the dense block.
+``ZᵀWZ`` has a block wherever two rows of a batch do. Blocks that meet in batches are one level:
+with ``u[group]`` of one column per outcome, each outcome of a group is a level of its own as far
+as rows can tell, and its outcomes together are one, of as many effects, as far as batches can. A
+factor whose batches each lie within one level stays block diagonal, as if the level were that of
+all of the rows; others, and those of whitened rows, belong to the dense block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from pymc_marginal_lmm.structure import GroupingFactor, Response
 
-__all__ = ["Joined", "batches_of_rows", "join_levels", "seen_by_batch"]
-
-
-class Joined(NamedTuple):
-    """Blocks of effects, several to a level.
-
-    Parameters
-    ----------
-    codes : array of int32, (n,)
-        Level of each row, numbered as they appear; negative where there is none.
-    rank : array of int, (n,)
-        Which of the level's blocks the row hits.
-    blocks : array of int, (M, B)
-        Those of each level, in ascending order.
-    """
-
-    codes: np.ndarray
-    rank: np.ndarray
-    blocks: np.ndarray
+__all__ = ["batches_of_rows", "seen_by_batch"]
 
 
 def batches_of_rows(responses: Sequence[Response]) -> np.ndarray | None:
@@ -51,32 +29,6 @@ def batches_of_rows(responses: Sequence[Response]) -> np.ndarray | None:
         batches.append(first + np.arange(response.size) // length)
         first += response.size // length
     return np.concatenate(batches)
-
-
-def join_levels(hit: np.ndarray, batch: np.ndarray) -> Joined | None:
-    """Join blocks that meet in batches; None if none do, or all, or if it does not come out even.
-
-    Parameters
-    ----------
-    hit, batch : array of int, (n,)
-        Block and batch of each row; a negative block means none.
-    """
-    here = np.flatnonzero(hit >= 0)
-    blocks, which = np.unique(hit[here], return_inverse=True)
-    meets = sparse.coo_array((np.ones(here.size), (which, batch[here]))).tocsr()
-    label = connected_components(meets @ meets.T, directed=False)[1]
-    counts = np.bincount(label)
-    width = int(counts.max(initial=1))
-    if len(counts) == 1 or width == 1 or (counts != width).any():
-        return None
-    codes = np.full(hit.shape, -1, dtype="int32")
-    codes[here], order = pd.factorize(label[which])
-    parts = np.argsort(label, kind="stable").reshape(-1, width)[order]
-    place = np.empty(blocks.size, dtype=int)
-    place[parts] = np.arange(width)
-    rank = np.zeros(hit.shape, dtype=int)
-    rank[here] = place[which]
-    return Joined(codes, rank, blocks[parts])
 
 
 def seen_by_batch(

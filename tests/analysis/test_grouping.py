@@ -411,6 +411,69 @@ def test_scalars_with_slopes_are_one_factor() -> None:
     assert shapes([factor]) == [(4, 2, 1)]
 
 
+@st.composite
+def sums_of_products(draw: st.DrawFn) -> tuple[Terms, Parameters, np.ndarray, int, np.ndarray]:
+    """Draw rows that are multiples of few sums, terms in any order: ``(K z)[kind] * x``."""
+    n_slots, n_kinds = draw(st.integers(1, 5)), draw(st.integers(1, 6))
+    numbers = np.random.default_rng(draw(st.integers(0, 99)))
+    n_levels, J = draw(st.integers(1, 3)), draw(st.integers(1, n_slots))
+    slots = np.stack([numbers.permutation(n_slots)[:J] for _ in range(n_kinds)])
+    weights = numbers.choice([1.0, -1.0, 0.5, 0.0], size=slots.shape)
+    places = numbers.integers(ONE, n, size=slots.shape)
+    kind, level = numbers.integers(n_kinds, size=n), numbers.integers(n_levels, size=n)
+    order = np.stack([numbers.permutation(J) for _ in range(n)])
+    multiple = numbers.choice([1.0, 2.0, -3.0], size=(n, 1)) if draw(st.booleans()) else 1.0
+    slots, weights, places = (a[kind[:, None], order] for a in (slots, weights, places))
+    parameters = Parameters()
+    parameters.add(theta, (n,))
+    own = Terms(level[:, None] * n_slots + slots, weights * multiple, places)
+    values = numbers.uniform(0.5, 2.0, size=n)
+    expected = np.zeros((n, n_levels * n_slots))
+    products = own.numbers * np.where(places == ONE, 1.0, values[places])
+    for i in range(n):
+        np.add.at(expected[i], own.positions[i], products[i])
+    return stack_rows([(n, own)]), parameters, values, n_slots, expected
+
+
+def dense_design(factor: GroupingFactor, width: int, size: int, values: np.ndarray) -> np.ndarray:
+    """``Z K`` over the elements of one variable, ``(n, size)``."""
+    per_level, result = joined(factor, values), np.zeros((n, size))
+    (share,) = factor.shares
+    elements = (share.blocks[:, :, None] * width + np.arange(width)).reshape(factor.n_levels, -1)
+    for i in range(n):
+        np.add.at(result[i], elements[factor.codes[i, 0]], per_level[i])
+    return result
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(sums_of_products())
+def test_random_sums_of_products(drawn: tuple) -> None:
+    """Whatever is split off into loadings, the product is the same."""
+    own, parameters, values, width, expected = drawn
+    effects = effects_of([width], [expected.shape[1]])
+    (factor,) = find_factors([own], effects, parameters)
+    found = dense_design(factor, width, expected.shape[1], values)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_a_matrix_of_parameters_stays_out_of_the_design() -> None:
+    """``(chol @ z)[t] * x``: a kind of row per point in time, whatever the order of its terms."""
+    t = np.tile(np.arange(6), 2)
+    numbers, places = x[:, None] * np.ones(6), t[:, None] * 6 + np.arange(6)
+    positions = np.broadcast_to(np.arange(6), (n, 6)).copy()
+    positions[3], places[3] = positions[3, ::-1], places[3, ::-1].copy()
+    matrix = pt.matrix("matrix", shape=(30, 6))
+    parameters = Parameters()
+    parameters.add(matrix, (30, 6))
+    own = stack_rows([(n, Terms(positions, numbers, places))])
+    (factor,) = find_factors([own], effects_of([1], [6]), parameters)
+    assert shapes([factor]) == [(1, 6, 1)]
+    np.testing.assert_allclose(factor.coefficients[:, 0].sum(axis=1), x)
+    assert np.count_nonzero(factor.coefficients) == n
+    assert factor.loadings is not None
+    assert factor.loadings.rows.size == 36
+
+
 # --- Order of elimination ---------------------------------------------------------------------
 
 
