@@ -38,7 +38,9 @@ factor) has the ``Z`` of centred code. See :mod:`pymc_marginal_lmm.analysis.load
 they are nested in each other (:class:`~pymc_marginal_lmm.structure.BlockStructure`,
 :mod:`pymc_marginal_lmm.ops.sweep`); what is left is a smaller problem of the same kind, and all
 else meets in one dense block (:mod:`pymc_marginal_lmm.ops.evidence`). Draws need a factor of ``F``
-and eliminate there, in the same order (:mod:`pymc_marginal_lmm.algebra.chain`).
+and eliminate there, in the same order (:mod:`pymc_marginal_lmm.algebra.chain`). The rows of one
+factor beside coefficients that all rows share are made orthonormal first, so that flat priors lose
+no digits (:mod:`pymc_marginal_lmm.ops.orthonormal`).
 
 **Sums over rows** are taken once where they can be (:mod:`pymc_marginal_lmm.algebra.data`).
 

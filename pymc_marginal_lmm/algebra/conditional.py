@@ -17,7 +17,7 @@ from pytensor.graph.replace import graph_replace
 
 from pymc_marginal_lmm.algebra.chain import apply_blocks
 from pymc_marginal_lmm.algebra.density import LOG_2PI, within_support
-from pymc_marginal_lmm.algebra.posterior import Posterior, concatenated, posterior
+from pymc_marginal_lmm.algebra.posterior import Posterior, posterior
 from pymc_marginal_lmm.algebra.scales import effect_scale
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Share
 
@@ -176,8 +176,7 @@ def log_conditional(
         standard.append(u)
         log_scale = log_scale + log_det
     delta = [u - mean for u, mean in zip(_by_factor(model, standard), post.means, strict=True)]
-    near = [delta[i] for i in model.blocks.chain]
-    quadratic = post.elimination.cliques.quadratic(post.F, near, concatenated(model, delta))
+    quadratic = post.quadratic(model, delta)
     free = _without_data(model)
     q = sum(
         effect.rank * int((~unused).sum())

@@ -18,8 +18,9 @@ touch every row, or data can still be changed; the same sums are part of the gra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
@@ -34,12 +35,13 @@ from pymc_marginal_lmm.algebra.crossproducts import (
     design_matrix,
     level_sums,
 )
+from pymc_marginal_lmm.algebra.orthonormal import orthonormalised
 from pymc_marginal_lmm.algebra.reference import reference_point
 from pymc_marginal_lmm.algebra.weights import Weights, as_float, is_numeric
 from pymc_marginal_lmm.structure import Array, MixedModel, Noise, Regression
 from pymc_marginal_lmm.values import Values
 
-__all__ = ["DataTerms", "data_terms", "is_free_of_rows"]
+__all__ = ["DataTerms", "OrthonormalTerms", "data_terms", "is_free_of_rows"]
 
 AT_ONCE = 16
 """So many columns of a sparse design are dense at a time."""
@@ -65,6 +67,8 @@ class DataTerms:
         Sum of the logarithms of all weights, ``w`` included.
     constant_design : bool
         ``A`` holds no parameters.
+    orthonormal : OrthonormalTerms or None
+        The same for an orthonormal design, where there is one.
     """
 
     w: Variable
@@ -75,6 +79,18 @@ class DataTerms:
     full: list[Variable]
     log_weights: Variable
     constant_design: bool
+    orthonormal: OrthonormalTerms | None = None
+
+
+class OrthonormalTerms(NamedTuple):
+    """Symbols of :mod:`pymc_marginal_lmm.ops.orthonormal`."""
+
+    root: Variable
+    far: Variable
+    g: Variable
+    v: Variable
+    dense: Variable
+    dense_c: Variable
 
 
 def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
@@ -168,13 +184,44 @@ def _taken_once(
     def combined(table: Variable) -> Variable:
         return table[:, 0] if factors is None else table @ factors
 
-    c = [combined(table) for table in _by_level(model, Z, columns, weights)]
+    def products(model: MixedModel) -> list[Variable]:
+        tables = _by_level(model, design_matrix(model), columns, weights)
+        return [combined(table) for table in tables]
+
+    c = products(model)
     of_v0 = _by_level(model, Z, sparse.csr_array((Z @ v0)[:, None]), weights)
     full = [own + table[:, 0] for own, table in zip(c, of_v0, strict=True)]
     G = _gram(columns, weights)
     s = G[0, 0] if factors is None else factors @ (G @ factors)
     sums = Sums(crossproducts(model, weights), c, full, s)
-    return _with_whitened(model, rows, sums, columns, factors, v0)
+    data = _with_whitened(model, rows, sums, columns, factors, v0)
+    return replace(data, orthonormal=_orthonormal(model, rows, v0, products))
+
+
+def _orthonormal(
+    model: MixedModel,
+    rows: Correlated,
+    v0: np.ndarray,
+    products: Callable[[MixedModel], list[Variable]],
+) -> OrthonormalTerms | None:
+    """Return the terms of an orthonormal design; ``products`` returns ``ZᵀWr0`` of a model."""
+    if rows.whitened or not _design_is_known(model):
+        return None
+    design = orthonormalised(model, rows.weights)
+    if design is None:
+        return None
+    (leading,), (common,) = model.blocks.chain, model.blocks.trailing
+    start = sum(factor.size for factor in model.factors[:leading])
+    own = v0[start : start + model.factors[leading].size].reshape(design.root.shape[:2])
+    of_r0 = _shaped(design.model, products(design.model))
+    return OrthonormalTerms(
+        root=as_float(design.root),
+        far=as_float(design.far),
+        g=of_r0[leading],
+        v=as_float((design.root * own[:, :, None]).sum(axis=1)),
+        dense=as_float(design.dense),
+        dense_c=of_r0[common][0],
+    )
 
 
 def _with_whitened(
@@ -312,10 +359,13 @@ def _row_by_row(model: MixedModel, outcomes: Array) -> DataTerms:
     weights = rows.weights
     squares = weights.of_left(r0) * weights.of_right(r0)
     everything = np.zeros(model.n_rows if weights.left is None else weights.left.size, dtype=int)
-    c, full = (
-        [pt.reshape(as_float(own), (-1,)) for own in level_sums(model, some[:, None], weights)]
-        for some in (r0, r)
-    )
+
+    def products(model: MixedModel, some: Array = r0) -> list[Variable]:
+        sums = level_sums(model, some[:, None], weights)
+        return [pt.reshape(as_float(own), (-1,)) for own in sums]
+
+    c, full = products(model), products(model, r)
     s = as_float(weights.sums(squares[:, None], everything, 1))[0, 0]
     sums = Sums(crossproducts(model, weights), c, full, s)
-    return _with_whitened(model, rows, sums, r0[:, None], None, v0)
+    data = _with_whitened(model, rows, sums, r0[:, None], None, v0)
+    return replace(data, orthonormal=_orthonormal(model, rows, v0, products))

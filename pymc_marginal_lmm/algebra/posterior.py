@@ -19,7 +19,7 @@ from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.chain import Cliques, Elimination, apply_blocks, eliminate
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
-from pymc_marginal_lmm.algebra.data import DataTerms, data_terms
+from pymc_marginal_lmm.algebra.data import DataTerms, OrthonormalTerms, data_terms
 from pymc_marginal_lmm.algebra.scales import (
     prior_precision,
     scale_blocks,
@@ -27,7 +27,8 @@ from pymc_marginal_lmm.algebra.scales import (
     trailing_precision,
 )
 from pymc_marginal_lmm.algebra.weights import as_float
-from pymc_marginal_lmm.ops.blocks import UNROLLED
+from pymc_marginal_lmm.ops.block_solve import Solution, block_solve
+from pymc_marginal_lmm.ops.blocks import UNROLLED, inverse_cholesky
 from pymc_marginal_lmm.pattern import Pattern
 from pymc_marginal_lmm.structure import MixedModel
 
@@ -57,6 +58,19 @@ class Posterior:
     F: Blocks
     elimination: Elimination
     means: list[Variable]
+
+    def quadratic(self, model: MixedModel, delta: Sequence[Variable]) -> Variable:
+        """Return ``δᵀFδ``, with ``δ`` per factor, ``(M, S)``; of squares where that is known."""
+        near, far = [delta[i] for i in model.blocks.chain], concatenated(model, delta)
+        terms = self.data.orthonormal
+        if terms is None:
+            return self.elimination.cliques.quadratic(self.F, near, far)
+        (own,), (leading,), (common,) = near, model.blocks.chain, model.blocks.trailing
+        u = apply_blocks(terms.root.mT, apply_blocks(self.scales[leading], own))
+        v = self.scales[common][0] @ far
+        u = u + (terms.far * v).sum(axis=2)
+        squares = (own**2).sum() + (as_float(trailing_precision(model)) * far**2).sum()
+        return squares + self.data.w * ((u**2).sum() + v @ (terms.dense @ v))
 
 
 def _right(
@@ -166,10 +180,46 @@ def posterior(model: MixedModel, ys: Sequence[Variable]) -> Posterior:
     ]
     F = _precision(model, cliques, data, scales)
     h1 = [h[k] for k in model.blocks.chain]
-    elimination = eliminate(cliques, F, h1, concatenated(model, h))
+    if data.orthonormal is None:
+        elimination = eliminate(cliques, F, h1, concatenated(model, h))
+    else:
+        elimination = _eliminate_orthonormal(model, cliques, data, data.orthonormal, F, scales)
     u1 = elimination.descend(elimination.solution.u1, elimination.solution.u2)
     means = by_factor(model, u1, elimination.solution.u2)
     return Posterior(data, scales, F, elimination, means)
+
+
+def _eliminate_orthonormal(
+    model: MixedModel,
+    cliques: Cliques,
+    data: DataTerms,
+    terms: OrthonormalTerms,
+    F: Blocks,
+    scales: Sequence[Variable],
+) -> Elimination:
+    """Eliminate the only factor: :mod:`pymc_marginal_lmm.ops.orthonormal`."""
+    (leading,) = model.blocks.chain
+    M, S = model.factors[leading].n_levels, model.factors[leading].n_effects
+    K = pt.broadcast_to(_product(terms.root.mT, scales[leading]), (M, S, S))
+    H = as_float(np.eye(S)) + data.w * _product(K, K.mT)
+    J = inverse_cholesky(pt, H, S)
+    a = terms.g + terms.v
+    far = pt.reshape(_product(J, terms.far), (M * S, cliques.q))
+    A = terms.dense + far.T @ far
+    c = terms.dense_c + far.T @ pt.reshape(apply_blocks(J, a), (M * S,))
+
+    L2, v2 = scales[model.blocks.trailing[0]][0], concatenated(model, data.v0)
+    F2 = as_float(np.diag(trailing_precision(model))) + data.w * (L2.T @ (A @ L2))
+    none = pt.zeros((0, 1), dtype=config.floatX)
+    F12 = pt.zeros((0, 1, cliques.q), dtype=config.floatX)
+    common = block_solve(none[:, :, None], F12, F2, none, data.w * (L2.T @ (c + A @ v2)))
+    d2 = L2 @ common.u2 - v2
+    h1 = data.w * apply_blocks(K.mT, a - (terms.far * d2).sum(axis=2))
+    nothing = pt.zeros((0,), dtype=config.floatX)
+    F22 = pt.zeros((0, 0), dtype=config.floatX)
+    own = block_solve(F.own[0], F.right[0][:, :, :0], F22, h1, nothing)
+    solution = Solution(own.log_det + common.log_det, own.u1, common.u2, own.J, common.U22)
+    return Elimination(cliques, (), solution, F.right[0], solution.log_det)
 
 
 def concatenated(model: MixedModel, parts: Sequence[Variable]) -> Variable:

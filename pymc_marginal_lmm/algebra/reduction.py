@@ -16,11 +16,11 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.chain import Cliques
-from pymc_marginal_lmm.algebra.data import DataTerms
+from pymc_marginal_lmm.algebra.data import DataTerms, OrthonormalTerms
 from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.scales import factor_layout, packed_scale, prior_precision
 from pymc_marginal_lmm.algebra.weights import as_float
-from pymc_marginal_lmm.ops import SweepFactor, level_sums
+from pymc_marginal_lmm.ops import SweepFactor, SweepOrthonormal, level_sums
 from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["Reduced", "sweep_chain"]
@@ -41,6 +41,8 @@ class Reduced(NamedTuple):
 
 def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
     """Sweep all factors of the chain out of the crossproducts."""
+    if data.orthonormal is not None:
+        return _sweep_orthonormal(model, data, data.orthonormal)
     chain, cliques = model.blocks.chain, Cliques.of(model.factors, model.blocks)
     own, right = list(data.A.own), list(data.A.right)
     c = [data.c[i] for i in chain]
@@ -80,3 +82,12 @@ def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
         c[i + 1] = c[i + 1] - near_c[:, :S]
         carried = near[:, S:, S:], near_c[:, S:]
     return Reduced(A, c2, s, log_det, data.constant_design and not chain)
+
+
+def _sweep_orthonormal(model: MixedModel, data: DataTerms, terms: OrthonormalTerms) -> Reduced:
+    """Sweep the only factor out; see :mod:`pymc_marginal_lmm.ops.orthonormal`."""
+    factor = model.factors[model.blocks.chain[0]]
+    log_det, z, A, c = SweepOrthonormal(factor_layout(model, factor))(
+        data.w, packed_scale(model, factor), *terms
+    )
+    return Reduced(A, c, data.s + z, log_det, constant=False)

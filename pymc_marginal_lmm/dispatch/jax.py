@@ -27,6 +27,8 @@ from pymc_marginal_lmm.ops import (
     LogEvidencePullback,
     SweepFactor,
     SweepFactorPullback,
+    SweepOrthonormal,
+    SweepOrthonormalPullback,
     cyclic_reduction,
     elimination,
 )
@@ -35,9 +37,19 @@ from pymc_marginal_lmm.ops.cyclic_reduction import Factor
 from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
 from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS as N_EVIDENCE
+from pymc_marginal_lmm.ops.orthonormal import (
+    Orthonormal,
+    Remaining,
+    solve_orthonormal,
+    sweep_orthonormal,
+    sweep_orthonormal_pullback,
+)
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, solve_levels, sweep, sweep_pullback
 from pymc_marginal_lmm.ops.sweep_factor import N_ARGUMENTS as N_SWEEPABLE
 from pymc_marginal_lmm.ops.sweep_factor import N_INDICES, PASSED_ON, differentiable
+from pymc_marginal_lmm.ops.sweep_orthonormal import DIFFERENTIABLE
+from pymc_marginal_lmm.ops.sweep_orthonormal import N_ARGUMENTS as N_ORTHONORMAL
+from pymc_marginal_lmm.ops.sweep_orthonormal import PASSED_ON as PASSED_ON_ORTHONORMAL
 
 __all__: list[str] = []
 
@@ -187,6 +199,37 @@ def jax_funcify_sweep_factor_pullback(op: SweepFactorPullback, **kwargs: Any) ->
         )
 
     return sweep_factor_pullback
+
+
+@jax_funcify.register(SweepOrthonormal)
+def jax_funcify_sweep_orthonormal(op: SweepOrthonormal, **kwargs: Any) -> Any:
+    def forward(*inputs: Any) -> tuple[tuple, tuple]:
+        args = Orthonormal(*inputs[:N_ORTHONORMAL])
+        levels = solve_orthonormal(JAX, op.layout, args)
+        return tuple(sweep_orthonormal(JAX, args, levels)), (inputs, levels)
+
+    def backward(residuals: tuple, cotangents: tuple) -> tuple:
+        inputs, levels = residuals
+        args = Orthonormal(*inputs[:N_ORTHONORMAL])
+        bars = sweep_orthonormal_pullback(JAX, op.layout, args, levels, Remaining(*cotangents))
+        result: list[Any] = [None] * len(inputs)
+        for i, bar in zip(DIFFERENTIABLE, bars, strict=True):
+            result[i] = bar
+        for i, j in PASSED_ON_ORTHONORMAL.items():
+            result[i] = cotangents[j]
+        return tuple(result)
+
+    return _with_gradient(forward, backward)
+
+
+@jax_funcify.register(SweepOrthonormalPullback)
+def jax_funcify_sweep_orthonormal_pullback(op: SweepOrthonormalPullback, **kwargs: Any) -> Any:
+    def pullback(*inputs: Any) -> tuple:
+        args, bars = Orthonormal(*inputs[:N_ORTHONORMAL]), Remaining(*inputs[N_ORTHONORMAL + 1 :])
+        levels = solve_orthonormal(JAX, op.layout, args)
+        return sweep_orthonormal_pullback(JAX, op.layout, args, levels, bars)
+
+    return pullback
 
 
 @jax_funcify.register(LogEvidence)

@@ -32,6 +32,8 @@ from pymc_marginal_lmm.ops import (
     LogEvidencePullback,
     SweepFactor,
     SweepFactorPullback,
+    SweepOrthonormal,
+    SweepOrthonormalPullback,
 )
 
 __all__: list[str] = []
@@ -130,6 +132,32 @@ def _sweep_pullback(  # type: ignore[no-untyped-def]
         carray(w_bar, (1,)), carray(scale_bar, (M1, S, W)), carray(c_bar, (M, S)),
         carray(A_bar, (M, S, S)), carray(near_bar, (M, S, k)), carray(far_bar, (N,)),
         with_design != 0,
+    )  # fmt: skip
+
+
+def _sweep_orthonormal(  # type: ignore[no-untyped-def]
+    w, scale, root, far, g, v, B, c2, span, log_det, z, dense, dense_c, M, S, q, M1, W
+):
+    kernels.sweep_orthonormal(
+        carray(w, (1,)), carray(scale, (M1, S, W)),
+        carray(root, (M, S, S)), carray(far, (M * S * q,)),
+        carray(g, (M, S)), carray(v, (M, S)), carray(B, (q, q)), carray(c2, (q,)),
+        carray(span, (S, 2)),
+        carray(log_det, (1,)), carray(z, (1,)), carray(dense, (q, q)), carray(dense_c, (q,)),
+    )  # fmt: skip
+
+
+def _sweep_orthonormal_pullback(  # type: ignore[no-untyped-def]
+    w, scale, root, far, g, v, span, log_det_bar, z_bar, dense_bar, dense_c_bar,
+    w_bar, scale_bar, g_bar, M, S, q, M1, W,
+):  # fmt: skip
+    kernels.sweep_orthonormal_pullback(
+        carray(w, (1,)), carray(scale, (M1, S, W)),
+        carray(root, (M, S, S)), carray(far, (M * S * q,)),
+        carray(g, (M, S)), carray(v, (M, S)), carray(span, (S, 2)),
+        carray(log_det_bar, (1,)), carray(z_bar, (1,)),
+        carray(dense_bar, (q, q)), carray(dense_c_bar, (q,)),
+        carray(w_bar, (1,)), carray(scale_bar, (M1, S, W)), carray(g_bar, (M, S)),
     )  # fmt: skip
 
 
@@ -384,6 +412,60 @@ def numba_funcify_sweep_factor_pullback(op: SweepFactorPullback, node: Any, **kw
         return (*small, A_bar, near_bar, far_bar) if with_design else small
 
     return sweep_factor_pullback, f"SweepFactorPullback-{dtype}-{far_ndim}-{with_design}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(SweepOrthonormal)
+def numba_funcify_sweep_orthonormal(op: SweepOrthonormal, node: Any, **kwargs: Any) -> Any:
+    dtype = node.outputs[0].type.dtype
+    kernel = _external(_sweep_orthonormal, dtype, n_pointers=13, integers=(8,), n_sizes=5)
+
+    @numba_njit
+    def sweep_orthonormal(w, scale, root, far, g, v, B, c2, span):  # type: ignore[no-untyped-def]
+        M, S = g.shape
+        scale, root, far = contiguous3(scale, root, far)
+        g, v, B = contiguous3(g, v, B)
+        c2, span = np.ascontiguousarray(c2), np.ascontiguousarray(span)
+        w, log_det = np.full(1, w.item(), dtype=g.dtype), np.empty(1, dtype=g.dtype)
+        z, dense, dense_c = np.empty(1, dtype=g.dtype), np.empty_like(B), np.empty_like(c2)
+        kernel(
+            w.ctypes, scale.ctypes, root.ctypes, far.ctypes, g.ctypes, v.ctypes,
+            B.ctypes, c2.ctypes, span.ctypes,
+            log_det.ctypes, z.ctypes, dense.ctypes, dense_c.ctypes,
+            M, S, c2.size, scale.shape[0], scale.shape[2],
+        )  # fmt: skip
+        return np.asarray(log_det[0]), np.asarray(z[0]), dense, dense_c
+
+    return sweep_orthonormal, f"SweepOrthonormal-{dtype}-{DIGEST}"
+
+
+@register_funcify_and_cache_key(SweepOrthonormalPullback)
+def numba_funcify_sweep_orthonormal_pullback(
+    op: SweepOrthonormalPullback, node: Any, **kwargs: Any
+) -> Any:
+    dtype = node.outputs[0].type.dtype
+    kernel = _external(_sweep_orthonormal_pullback, dtype, n_pointers=14, integers=(6,), n_sizes=5)
+
+    @numba_njit
+    def sweep_orthonormal_pullback(  # type: ignore[no-untyped-def]
+        w, scale, root, far, g, v, B, c2, span, log_det, z, dense, dense_c
+    ):
+        M, S = g.shape
+        scale, root, far = contiguous3(scale, root, far)
+        g, v, span = contiguous3(g, v, span)
+        dense, dense_c = np.ascontiguousarray(dense), np.ascontiguousarray(dense_c)
+        w, w_bar = np.full(1, w.item(), dtype=g.dtype), np.empty(1, dtype=g.dtype)
+        log_det = np.full(1, log_det.item(), dtype=g.dtype)
+        z = np.full(1, z.item(), dtype=g.dtype)
+        scale_bar, g_bar = np.empty_like(scale), np.empty_like(g)
+        kernel(
+            w.ctypes, scale.ctypes, root.ctypes, far.ctypes, g.ctypes, v.ctypes, span.ctypes,
+            log_det.ctypes, z.ctypes, dense.ctypes, dense_c.ctypes,
+            w_bar.ctypes, scale_bar.ctypes, g_bar.ctypes,
+            M, S, dense_c.size, scale.shape[0], scale.shape[2],
+        )  # fmt: skip
+        return np.asarray(w_bar[0]), scale_bar, g_bar
+
+    return sweep_orthonormal_pullback, f"SweepOrthonormalPullback-{dtype}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(LogEvidence)

@@ -14,6 +14,7 @@ from pymc_marginal_lmm.ops.block_tridiagonal import (
 from pymc_marginal_lmm.ops.level_sums import LevelSums, level_sums
 from pymc_marginal_lmm.ops.log_evidence import LogEvidence, LogEvidencePullback
 from pymc_marginal_lmm.ops.sweep_factor import SweepFactor, SweepFactorPullback
+from pymc_marginal_lmm.ops.sweep_orthonormal import SweepOrthonormal, SweepOrthonormalPullback
 
 __all__ = [
     "BlockSolve",
@@ -26,6 +27,8 @@ __all__ = [
     "LogEvidencePullback",
     "SweepFactor",
     "SweepFactorPullback",
+    "SweepOrthonormal",
+    "SweepOrthonormalPullback",
     "block_solve",
     "level_sums",
     "solve_many",

@@ -18,6 +18,10 @@ from pymc_marginal_lmm.dispatch.kernels.block_tridiagonal import (
 )
 from pymc_marginal_lmm.dispatch.kernels.elimination import block_solve, block_solve_pullback
 from pymc_marginal_lmm.dispatch.kernels.evidence import log_evidence, log_evidence_pullback
+from pymc_marginal_lmm.dispatch.kernels.orthonormal import (
+    sweep_orthonormal,
+    sweep_orthonormal_pullback,
+)
 from pymc_marginal_lmm.dispatch.kernels.sweep import sweep, sweep_pullback
 
 __all__ = [
@@ -30,6 +34,8 @@ __all__ = [
     "log_evidence_pullback",
     "source_digest",
     "sweep",
+    "sweep_orthonormal",
+    "sweep_orthonormal_pullback",
     "sweep_pullback",
 ]
 

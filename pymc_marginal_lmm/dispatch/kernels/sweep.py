@@ -15,7 +15,7 @@ from pymc_marginal_lmm.dispatch.kernels.coupling import (
 from pymc_marginal_lmm.dispatch.kernels.dense import FAST, scaled
 from pymc_marginal_lmm.dispatch.kernels.lanes import LANES
 
-__all__ = ["sweep", "sweep_pullback"]
+__all__ = ["FEW", "far_products", "gather_far", "subtract_far", "sweep", "sweep_pullback"]
 
 
 FEW = 16
@@ -23,7 +23,8 @@ FEW = 16
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _gather_far(far, first, n, r):  # type: ignore[no-untyped-def]
+def gather_far(far, first, n, r):  # type: ignore[no-untyped-def]
+    """Take the far columns of a tile."""
     S, q = r.shape[:2]
     for a in range(S):
         for j in range(q):
@@ -32,7 +33,7 @@ def _gather_far(far, first, n, r):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _subtract_far(r, Er, d, n, dense, dense_c):  # type: ignore[no-untyped-def]
+def subtract_far(r, Er, d, n, dense, dense_c):  # type: ignore[no-untyped-def]
     """Subtract ``RᵀER`` and ``Rᵀδ`` of a tile."""
     S, q = r.shape[:2]
     for j in range(q):
@@ -52,7 +53,7 @@ def _subtract_far(r, Er, d, n, dense, dense_c):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def _far_products(first, n, r, K, rho, RK, T, Rr, FK):  # type: ignore[no-untyped-def]
+def far_products(first, n, r, K, rho, RK, T, Rr, FK):  # type: ignore[no-untyped-def]
     """Write ``RK``, ``RKRᵀ`` and ``Rρ`` of a tile; ``RK`` also into ``FK``, if that is wanted."""
     S, q = r.shape[:2]
     T[:] = 0.0
@@ -145,9 +146,9 @@ def sweep(  # type: ignore[no-untyped-def]
                 squares += d[a, t] * (e[a, t] - c[first + t, a]) + weight * p[a] * y[a, t] ** 2
         if few:
             _scaled_multiply(N, L, weight, n, E)
-            _gather_far(far, first, n, wide[0])
+            gather_far(far, first, n, wide[0])
             lanes.multiply(E, wide[0], n, wide[1])
-            _subtract_far(wide[0], wide[1], d, n, dense, dense_c)
+            subtract_far(wide[0], wide[1], d, n, dense, dense_c)
         else:
             lanes.multiply_transposed(J, L, n, root)  # E = w rootᵀroot
             for a in range(S):
@@ -253,8 +254,8 @@ def sweep_pullback(  # type: ignore[no-untyped-def]
         n = min(LANES, M - first)
         _solved(first, n, weight, scale, A, c, v, p, span, work, y, d, e)
         if few:
-            _gather_far(far, first, n, wide[0])
-            _far_products(first, n, wide[0], K, rho, wide[1], T, Rr, FK)
+            gather_far(far, first, n, wide[0])
+            far_products(first, n, wide[0], K, rho, wide[1], T, Rr, FK)
         else:
             lanes.gather(H, first, n, T)
             lanes.gather_rows(products, first, n, Rr)
