@@ -12,6 +12,8 @@ from rich.text import Text
 
 from pymc_marginal_lmm.algebra.data import is_free_of_rows
 from pymc_marginal_lmm.analysis.ordering import cost
+from pymc_marginal_lmm.analysis.remarks import remarks
+from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
 from pymc_marginal_lmm.model.marginalize import read
@@ -74,6 +76,9 @@ class Explanation:
         out with the effects, and ``recover`` draws them.
     correlated : tuple of (str, int, int)
         Responses whose rows are correlated, with the number of batches and the rows of each.
+    remarks : tuple of str
+        Sentences about what may not be meant: a factor with as many levels as rows, a response that
+        became ``n × n`` by broadcasting.
     """
 
     responses: tuple[str, ...]
@@ -87,6 +92,7 @@ class Explanation:
     frozen: tuple[str, ...]
     drawn: tuple[str, ...] = ()
     correlated: tuple[tuple[str, int, int], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def integrated(self) -> tuple[str, ...]:
@@ -144,7 +150,8 @@ class Explanation:
                 for row in rows:
                     table.add_row(*(Text(cell) for cell in row))
                 console.print(table)
-            console.print(Text(self._cost()))
+            for sentence in (self._cost(), *self.remarks):
+                console.print(Text(sentence))
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
     def _repr_html_(self) -> str:
@@ -157,7 +164,8 @@ class Explanation:
                 f"<table><caption><b>{escape(title)}</b></caption><thead><tr>{head}</tr></thead>"
                 f"<tbody>{body}</tbody></table>"
             )
-        return f"{''.join(parts)}<p>{escape(self._cost())}</p>"
+        parts += [f"<p>{escape(sentence)}</p>" for sentence in (self._cost(), *self.remarks)]
+        return "".join(parts)
 
 
 def _human(number: float) -> str:
@@ -188,17 +196,17 @@ def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
     TypeError
         An argument is of a wrong type, or there is no model.
     NotMarginalizable
-        A name is not that of a free variable, the model has no likelihood, or the data hold NaN
-        or infinite values.
+        A name is not that of a free variable, or the data hold NaN or infinite values.
     """
     names = checked_names(rvs, "rvs", variables=True)
-    plain, _, reading = read(pymc_model(model), names)
+    plain, fgraph, reading = read(pymc_model(model), names)
     mixed_model = reading.model
     drawn = tuple(variable.owner.op.name for variable in reading.barren)
     gone = {variable.owner.op.name for variable in (*reading.effects, *reading.barren)}
     sampled = tuple(rv.name for rv in plain.free_RVs if rv.name not in gone)
     if mixed_model is None:
-        return Explanation((), 0, (), sampled, reading.refusals, 0, 0, False, ())
+        notes = remarks(ModelGraph(fgraph).observed, None)
+        return Explanation((), 0, (), sampled, reading.refusals, 0, 0, False, (), remarks=notes)
     ys = [response.owner.inputs[1] for response in reading.responses]
     free_of_rows = is_free_of_rows(mixed_model, ys)
     operations, memory = cost(mixed_model, free_of_rows)
@@ -213,6 +221,7 @@ def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
         free_of_rows=free_of_rows,
         frozen=reading.frozen,
         drawn=drawn,
+        remarks=remarks(ModelGraph(fgraph).observed, mixed_model),
         correlated=tuple(
             (response.name, response.n_batches, response.batch_length)
             for response in mixed_model.responses

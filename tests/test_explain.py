@@ -6,6 +6,7 @@ import dataclasses
 import pickle
 import re
 from collections.abc import Callable
+from html import escape
 from xml.etree import ElementTree
 
 import numpy as np
@@ -349,3 +350,56 @@ def test_the_mean_of_correlated_effects_is_no_parameter() -> None:
         pm.Normal("y", u[g, 0] + u[g, 1] * x, pm.HalfNormal("sigma"), observed=y)
 
     assert mlmm.explain(simple(build)).free_of_rows
+
+
+# --- What may not be meant --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("none", True),
+        ("known sigma", False),
+        ("a covariate", False),
+        ("a level less", False),
+        ("in two responses", False),
+    ],
+)
+def test_as_many_levels_as_rows(change: str, told: bool) -> None:
+    def build() -> None:
+        index = np.minimum(np.arange(n), n - 2) if change == "a level less" else np.arange(n)
+        u = pm.Normal("u", 0.0, pm.HalfNormal("tau"), shape=n)
+        mean = u[index] * (x if change == "a covariate" else 1.0)
+        sigma = 1.0 if change == "known sigma" else pm.HalfNormal("sigma")
+        pm.Normal("y", mean, sigma, observed=y)
+        if change == "in two responses":
+            pm.Normal("z", mean, 2.0 * sigma, observed=y)
+
+    explanation = mlmm.explain(simple(build))
+    sentence = f"'u' has as many levels as 'y' has rows ({n}): effect and residual are told"
+    assert len(explanation.remarks) == told
+    assert (sentence in " ".join(explanation.remarks)) is told
+    assert (sentence in " ".join(str(explanation).split())) is told
+    assert (escape(sentence) in explanation._repr_html_()) is told
+
+
+@pytest.mark.parametrize("observed", ["table", "column"])
+def test_broadcasting(observed: str) -> None:
+    def build() -> None:
+        sigma = np.ones((n, 1)) if observed == "table" else 1.0
+        data = np.ones((n, n)) if observed == "table" else y[:, None]
+        pm.Normal("y", pm.Normal("u", shape=12)[g], sigma, observed=data)
+
+    explanation = mlmm.explain(simple(build))
+    (sentence,) = explanation.remarks
+    assert f"'y' is {n} × {n} by broadcasting" in sentence
+    assert "broadcasting" in str(explanation)
+    assert escape(sentence) in explanation._repr_html_()
+
+
+def test_tables_are_not_remarkable() -> None:
+    def build() -> None:
+        u = pm.Normal("u", shape=12)
+        pm.Normal("y", u[:, None] + np.zeros((12, 12)), 1.0, observed=np.ones((12, 12)))
+
+    assert mlmm.explain(simple(build)).remarks == ()

@@ -36,6 +36,7 @@ from tests.random_models import (
     hostile_recipes,
     recipes,
     recipes_of_scales,
+    recipes_with_roles,
 )
 
 # One evaluation costs less than any rewriting of the graph.
@@ -252,6 +253,16 @@ def test_random_folded_models() -> None:
     run(CI, 10, check_folded, recipes_of_scales())
 
 
+def check_roles(recipe: Recipe) -> None:
+    check_all(recipe)
+    check_identity(recipe, plain := recipe.build(), marginalize(plain))
+
+
+def test_random_roles() -> None:
+    """Shapes of effects, responses without rows, and responses as predictors of others."""
+    run(CI, 8, check_roles, recipes_with_roles())
+
+
 # PyTensor keeps some megabytes per model in its caches: hence several processes (-n) or seeds
 # rather than many more examples in one.
 
@@ -274,6 +285,11 @@ def test_many_random_hostile_models() -> None:
 @pytest.mark.slow
 def test_many_random_folded_models() -> None:
     run(LONG, 300, check_folded, recipes_of_scales())
+
+
+@pytest.mark.slow
+def test_many_random_roles() -> None:
+    run(LONG, 300, check_roles, recipes_with_roles())
 
 
 # --- What they found ------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def _note_negative(reader: Reader, node: Apply, parts: list[Linear]) -> None:
         if not isinstance(index.type, TensorType) or not index.type.ndim:
             continue
         codes = reader.values.structure(index)
-        if codes.dtype.kind == "i" and (count := int((codes < 0).sum())):
+        count = int((codes < 0).sum()) if codes.dtype.kind == "i" else 0
+        if 0 < count < codes.size:  # all from the end: on purpose
             leaves = " and ".join(f"'{leaf.name}'" for leaf in parts[0])
             name = _name(index)
             name = f"The index '{name}' of" if name else "An index array of"

@@ -123,10 +123,10 @@ def test_codes_of_missing_levels(index: object, message: str) -> None:
 
 
 def test_counting_from_the_end_on_purpose() -> None:
-    """Neither scalars nor slices are codes."""
+    """Neither scalars nor slices are codes, nor are arrays that count from the end throughout."""
     with pm.Model() as model:
         u = pm.Normal("u", shape=3)
         b = pm.MvNormal("b", np.zeros(2), np.eye(2), shape=(3, 2))
-        mean = u[-1] + u[-2:].sum() + u[::-1][g % 3] + b[g % 3, -1]
+        mean = u[-1] + u[-2:].sum() + u[::-1][g % 3] + b[g % 3, -1] + u[g % 3 - 3]
         pm.Normal("y", mean, 1, observed=y)
     assert mlmm.explain(model).integrated

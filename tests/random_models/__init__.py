@@ -21,6 +21,7 @@ from tests.random_models.recipe import (
     Response,
     Variable,
 )
+from tests.random_models.roles import recipes_with_roles
 from tests.random_models.spellings import HOSTILE, LINEAR_BUT_UNUSUAL
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "hostile_recipes",
     "recipes",
     "recipes_of_scales",
+    "recipes_with_roles",
 ]
