@@ -20,13 +20,13 @@ __all__ = ["recipes_with_roles"]
 
 BY_SHAPE = (
     'pm.Normal("extra", pt.zeros_like({v}), 1.0, observed=np.ones({shape}))',
-    'pm.Normal("extra", 1.0 / {v}.size, 1.0, observed=np.ones(3))',
+    'pm.Normal("extra", 1.0 / pt.atleast_1d({v}).shape[0], 1.0, observed=np.ones(3))',
     'pm.Normal("extra", 0.0, 1.0, shape={v}.shape, observed=np.ones({shape}))',
     'pm.Normal("extra", {v}.ravel()[np.zeros(0, dtype=int)], 1.0, observed=np.zeros(0))',
     'pm.Normal("extra", 0.5, pt.exp(0 * {v}.sum()), observed=np.ones(3))',
     'pm.Poisson("extra", pt.exp(pt.zeros_like({v})), observed=np.ones({shape}, dtype=int))',
     'pm.Poisson("extra", pt.exp(0.0 * {v}), observed=np.ones({shape}, dtype=int))',
-    'pm.Potential("extra", pt.zeros_like({v}) - {v}.size)',
+    'pm.Potential("extra", pt.zeros_like({v}) - 1.0)',
     'pm.Deterministic("extra", pt.ones_like({v}) * 2.0)',
 )
 """What depends on a variable ``v`` of some shape, but not on its value."""
