@@ -55,6 +55,8 @@ def marginalize(model: pm.Model, names: list[str] | None = None) -> pm.Model:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No variable of this model", UserWarning)
         warnings.filterwarnings("ignore", "Normal variables stay sampled", UserWarning)
+        # One of the spellings of an index counts from the end.
+        warnings.filterwarnings("ignore", ".* negative element", UserWarning)
         return unfolded(model, names)
 
 
