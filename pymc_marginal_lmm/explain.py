@@ -34,9 +34,11 @@ class FactorSummary:
         ``M`` levels that occur in the data, ``S`` effects per level.
     unused : int
         Blocks of the variables that occur in no row; they keep their prior.
-    kind : {"diagonal", "block diagonal", "dense"}
+    kind : {"diagonal", "block diagonal", "tridiagonal", "block tridiagonal", "dense"}
         Its diagonal block of ``F``. Of the first factor, followed by ", coupling sparse" where its
-        levels meet only those effects of the dense block that rows of data share with them.
+        levels meet only those effects of the dense block that rows of data share with them. Priors
+        with few neighbours (random walks, maps) make it block tridiagonal, together with other
+        effects that join them; the size of the blocks follows.
     order : int
         Place in the elimination, from 1.
     """
@@ -249,13 +251,20 @@ def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:
             kind=_kind(model, i),
             order=place,
         )
-        for place, (i, factor) in enumerate(
-            ((i, model.factors[i]) for i in (*model.blocks.chain, *model.blocks.trailing)), start=1
-        )
+        for place, (i, factor) in enumerate(((i, model.factors[i]) for i in _order(model)), start=1)
     )
 
 
+def _order(model: MixedModel) -> tuple[int, ...]:
+    blocks = model.blocks
+    return (*(blocks.band.factors if blocks.band else blocks.chain), *blocks.trailing)
+
+
 def _kind(model: MixedModel, i: int) -> str:
+    band = model.blocks.band
+    if band is not None and i in band.factors:
+        width = band.order.width
+        return "tridiagonal" if width == 1 else f"block tridiagonal, blocks of {width}"
     if i not in model.blocks.chain:
         return "dense"
     kind = "diagonal" if model.factors[i].n_effects == 1 else "block diagonal"

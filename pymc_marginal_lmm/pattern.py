@@ -1,14 +1,17 @@
-"""Where the coupling of two groups of effects can be non-zero: known before any parameter is."""
+"""Where matrices over the effects can be non-zero: known before any parameter is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
+from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-__all__ = ["Pairs", "Pattern"]
+__all__ = ["Order", "Pairs", "Pattern"]
 
 
 class Pairs(NamedTuple):
@@ -110,3 +113,42 @@ class Pattern:
 
     def __repr__(self) -> str:
         return f"Pattern({self.n_rows} x {self.n_columns}, {self.n_entries} entries)"
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order of elimination in which a symmetric matrix of few neighbours is a band, in blocks.
+
+    That of a breadth-first search through the graph of neighbours (reverse Cuthill–McKee): the band
+    of a walk is one wide, that of a map as wide as a cut through it.
+
+    Parameters
+    ----------
+    places : array of int, (q,)
+        Where each row is in it.
+    width : int
+        Size ``B`` of a block: rows that have a common entry are no further apart.
+    """
+
+    places: np.ndarray
+    width: int
+
+    @classmethod
+    def of(cls, rows: np.ndarray, columns: np.ndarray, size: int) -> Order:
+        """Return an order for a matrix with these entries, of one triangle or both."""
+        ends = np.concatenate([rows, columns]), np.concatenate([columns, rows])
+        ones = np.ones(len(ends[0]), dtype="int8")
+        graph = sparse.csr_matrix((ones, ends), shape=(size, size))
+        places = np.empty(size, dtype="int64")
+        places[reverse_cuthill_mckee(graph, symmetric_mode=True)] = np.arange(size)
+        return cls(places, int(np.abs(places[rows] - places[columns]).max(initial=1)))
+
+    @property
+    def size(self) -> int:
+        """``q``."""
+        return len(self.places)
+
+    @property
+    def n_blocks(self) -> int:
+        """``m``; the last one is filled up."""
+        return -(-self.size // self.width)

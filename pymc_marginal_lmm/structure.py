@@ -24,24 +24,60 @@ import numpy as np
 from pytensor.graph.basic import Constant, Variable
 from scipy.sparse import csr_array
 
-from pymc_marginal_lmm.pattern import Pattern
+from pymc_marginal_lmm.pattern import Order, Pattern
 
 __all__ = [
     "Array",
+    "Band",
     "BlockStructure",
     "Correlation",
     "GroupingFactor",
     "Loadings",
     "MixedModel",
     "Noise",
+    "Precision",
     "RandomEffects",
     "Regression",
     "Response",
     "Share",
+    "row_coordinates",
 ]
 
 type Array = np.ndarray | Variable
 """Numbers where they are known when the model is read, a PyTensor variable where they are not."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A prior with few neighbours: ``v = mean + scale · x + start z``, ``x ~ Normal(0, P⁻¹)``.
+
+    What ``P`` cannot say without dividing by a scale is in ``start``: a random walk is ``σ`` times
+    one of unit steps from zero, and where it starts, with a standard deviation of its own.
+
+    Parameters
+    ----------
+    rows, columns : array of int, (N,)
+        Where the lower triangle of ``P`` can be non-zero, once each.
+    values : Variable, (N,)
+    log_det : Variable
+        ``log|P|``.
+    start : array or Variable, (q, k)
+        What multiplies standard Normal ``z``.
+    pinned : array of int, (k,)
+        Elements that are nothing but ``start z``: their scale is 0, and ``P`` has 1 there.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    values: Variable
+    log_det: Variable
+    start: Array
+    pinned: np.ndarray
+
+    @property
+    def n_starts(self) -> int:
+        """``k``."""
+        return len(self.pinned)
 
 
 @dataclass(frozen=True)
@@ -71,6 +107,8 @@ class RandomEffects:
     log_factor : array or Variable, ()
         Logarithm of what PyMC's density of the prior integrates to, all blocks together: that of
         :class:`pymc.ICAR` is a function of its sigma.
+    precision : Precision or None
+        The prior couples the elements, by a sparse precision: they are blocks of one all the same.
     """
 
     name: str
@@ -84,6 +122,7 @@ class RandomEffects:
     zero_sum: bool = False
     valid: Array = field(default_factory=lambda: np.array(True))
     log_factor: Array = field(default_factory=lambda: np.zeros(()))
+    precision: Precision | None = None
 
     @property
     def size(self) -> int:
@@ -257,6 +296,8 @@ class GroupingFactor:
     padding : int
         How many of the ``S`` effects, the last ones, are not there: they make room for columns of
         ``Z`` where these are more than the effects, and their ``Λ`` is zero.
+    coupled : bool
+        The prior couples the levels (:class:`Precision`).
     """
 
     shares: tuple[Share, ...]
@@ -266,6 +307,7 @@ class GroupingFactor:
     coefficients: Array
     loadings: Loadings | None = None
     padding: int = 0
+    coupled: bool = False
 
     @property
     def size(self) -> int:
@@ -276,6 +318,36 @@ class GroupingFactor:
     def n_memberships(self) -> int:
         """``K``."""
         return self.codes.shape[1]
+
+
+@dataclass(frozen=True)
+class Band:
+    """Factors whose effects are eliminated first, in an order in which few are open at a time.
+
+    Coordinates are the ``M·S`` effects of each factor, one after the other, and then those elements
+    of variables with a :class:`Precision` that occur in no row: the prior ties them to the others.
+
+    Parameters
+    ----------
+    factors : tuple of int
+        Positions in :attr:`MixedModel.factors`. Each effect is a block of one.
+    coordinates : dict of int to array of int
+        For each variable with a precision the coordinate of each of its elements.
+    order : Order
+    rows, columns : array of int, (N,)
+        Pairs of coordinates that meet in a row, the first not less than the second, sorted.
+    """
+
+    factors: tuple[int, ...]
+    coordinates: dict[int, np.ndarray]
+    order: Order
+    rows: np.ndarray
+    columns: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates."""
+        return self.order.size
 
 
 @dataclass(frozen=True)
@@ -296,12 +368,15 @@ class BlockStructure:
         The other factors, in the order of their columns in the dense block.
     coupling : Pattern or None
         Which columns of the dense block each level of the leading factor meets; None: all of them.
+    band : Band or None
+        Factors that go first, in the place of a chain: their block of ``F`` is banded.
     """
 
     chain: tuple[int, ...]
     parents: tuple[np.ndarray, ...]
     trailing: tuple[int, ...]
     coupling: Pattern | None = None
+    band: Band | None = None
 
 
 @dataclass(frozen=True)
@@ -406,8 +481,28 @@ class MixedModel:
         return replace(self, **new)
 
 
+def row_coordinates(
+    factors: Sequence[GroupingFactor], chosen: Sequence[int]
+) -> Iterator[tuple[int, int, int, np.ndarray]]:
+    """Yield factor, membership and slot, and the coordinate that each row has there, ``(n,)``."""
+    first = 0
+    for i in chosen:
+        factor = factors[i]
+        for k, s in np.ndindex(factor.n_memberships, factor.n_effects):
+            yield i, k, s, first + factor.codes[:, k].astype("int64") * factor.n_effects + s
+        first += factor.size
+
+
 _SYMBOLIC = {
-    "effects": ("scale", "mean", "valid", "log_factor"),
+    "effects": (
+        "scale",
+        "mean",
+        "valid",
+        "log_factor",
+        "precision.values",
+        "precision.log_det",
+        "precision.start",
+    ),
     "responses": ("offset", "sigma", "correlation.matrix", "correlation.valid"),
     "factors": ("coefficients", "loadings.entries"),
     "regression": ("coefficients",),

@@ -13,13 +13,17 @@ import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
 
+from pymc_marginal_lmm.algebra.band import by_coordinate, draw_band
 from pymc_marginal_lmm.algebra.chain import apply_blocks
-from pymc_marginal_lmm.algebra.density import LOG_2PI, within_support
-from pymc_marginal_lmm.algebra.posterior import Posterior, posterior
-from pymc_marginal_lmm.algebra.scales import effect_scale
-from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Share
+from pymc_marginal_lmm.algebra.data import data_terms
+from pymc_marginal_lmm.algebra.density import LOG_2PI, log_evidence, within_support
+from pymc_marginal_lmm.algebra.posterior import Posterior, concatenated, posterior
+from pymc_marginal_lmm.algebra.prior import given_values, log_prior, standardized
+from pymc_marginal_lmm.algebra.scales import effect_scale, loading_blocks, n_starts
+from pymc_marginal_lmm.algebra.weights import as_float
+from pymc_marginal_lmm.ops import SparseSymmetric
+from pymc_marginal_lmm.structure import MixedModel, Share
 
 __all__ = ["draw", "log_conditional"]
 
@@ -50,8 +54,8 @@ def _by_factor(model: MixedModel, blocks: Sequence[Variable]) -> list[Variable]:
 def _places(model: MixedModel) -> tuple[list[np.ndarray], int]:
     """Return where the elements of each variable are in one vector of all effects.
 
-    The factors of the chain come first in it, then those of the dense block, as in ``F``, and last
-    the elements that occur in no row.
+    The band or the factors of the chain come first in it, then those of the dense block, as in
+    ``F``, with starts of the variables in a band, and last the elements that occur in no row.
 
     Returns
     -------
@@ -62,9 +66,18 @@ def _places(model: MixedModel) -> tuple[list[np.ndarray], int]:
     """
     places = [np.full((effect.n_blocks, effect.width), -1) for effect in model.effects]
     starts, total = {}, 0
+    band = model.blocks.band
+    if band is not None:
+        for i in band.factors:
+            starts[i] = total
+            total += model.factors[i].size
+        total = band.size
+        for e, coordinates in band.coordinates.items():
+            places[e] = coordinates[:, None].copy()
     for i in (*model.blocks.chain, *model.blocks.trailing):
         starts[i] = total
         total += model.factors[i].size
+    total += n_starts(model)
     for i, share, slots in _shares(model):
         factor = model.factors[i]
         own = starts[i] + np.arange(factor.size).reshape(factor.n_levels, factor.n_effects)
@@ -107,8 +120,14 @@ def draw(
     places, total = _places(model)
     # ε for elements that have data, u itself for those that do not.
     rng, normal = pt.random.normal(0.0, 1.0, size=(total,), rng=rng, return_next_rng=True)
-    drawn = _add_noise(model, posterior(model, ys), pt.cast(normal, config.floatX))
-    return _assemble(model, effects, [drawn[place] for place in places]), rng
+    epsilon = pt.cast(normal, config.floatX)
+    if model.blocks.band is None:
+        drawn, z = _add_noise(model, posterior(model, ys), epsilon), epsilon[:0]
+    else:
+        drawn = draw_band(model, data_terms(model, ys), epsilon)
+        end = model.blocks.band.size + sum(model.factors[i].size for i in model.blocks.trailing)
+        z = drawn[end : end + n_starts(model)]
+    return _assemble(model, effects, [drawn[place] for place in places], z), rng
 
 
 def _add_noise(model: MixedModel, post: Posterior, epsilon: Variable) -> Variable:
@@ -140,20 +159,21 @@ def _add_noise(model: MixedModel, post: Posterior, epsilon: Variable) -> Variabl
 
 
 def _assemble(
-    model: MixedModel, effects: Sequence[Variable], u: Sequence[Variable]
+    model: MixedModel, effects: Sequence[Variable], u: Sequence[Variable], z: Variable
 ) -> list[Variable]:
-    """``v = mean + Λ u``; a mean that depends on other effects sees their drawn values."""
+    """``v = mean + Λ u + C z``; a mean that depends on other effects sees their drawn values."""
     drawn: dict[Variable, Variable] = {}
+    first = 0
     for effect, placeholder, own in zip(model.effects, effects, u, strict=True):
         scale = effect_scale(effect)
         deviation = pt.reshape(apply_blocks(scale, own), effect.shape)
-        v = pt.cast(_given(effect.mean, drawn) + deviation, effect.dtype)
+        if effect.precision is not None and effect.precision.n_starts:
+            last = first + effect.precision.n_starts
+            start = as_float(effect.precision.start) @ z[first:last]
+            deviation, first = deviation + pt.reshape(start, effect.shape), last
+        v = pt.cast(given_values(effect.mean, drawn) + deviation, effect.dtype)
         drawn[placeholder] = pt.specify_shape(v, effect.shape)
     return list(drawn.values())
-
-
-def _given(expression: Variable, values: dict[Variable, Variable]) -> Variable:
-    return graph_replace([expression], values, strict=False)[0] if values else expression
 
 
 def log_conditional(
@@ -168,11 +188,13 @@ def log_conditional(
 
         −½ δᵀFδ + ½ log|F| − ½ q log 2π − log|Λ|  +  Σ log Normal(u; 0, 1)   (elements without data)
     """
+    if model.blocks.band is not None:
+        return _by_bayes(model, effects, ys, vs)
     post = posterior(model, ys)
     given = dict(zip(effects, vs, strict=True))
     standard, log_scale = [], pt.constant(0.0, dtype=config.floatX)
     for effect, v in zip(model.effects, vs, strict=True):
-        u, log_det = _standardize(effect, v - _given(effect.mean, given))
+        u, log_det = standardized(effect, v - given_values(effect.mean, given))
         standard.append(u)
         log_scale = log_scale + log_det
     delta = [u - mean for u, mean in zip(_by_factor(model, standard), post.means, strict=True)]
@@ -191,6 +213,45 @@ def log_conditional(
     return within_support(model, value, [*ys, *vs])
 
 
+def _by_bayes(
+    model: MixedModel,
+    effects: Sequence[Variable],
+    ys: Sequence[Variable],
+    vs: Sequence[Variable],
+) -> Variable:
+    """Return ``log p(y | v, θ) + log p(v | θ) − log p(y | θ)``.
+
+    Of the effects of a band ``F`` is the precision together with that of their starts, which are
+    no variables of the model.
+    """
+    given = dict(zip(effects, vs, strict=True))
+    deviations = [
+        pt.reshape(
+            pt.cast(v - given_values(effect.mean, given), config.floatX),
+            (effect.n_blocks, effect.width),
+        )
+        for effect, v in zip(model.effects, vs, strict=True)
+    ]
+    data = data_terms(model, ys)
+    delta = []
+    for i, part in enumerate(_by_factor(model, deviations)):
+        K = loading_blocks(model.factors[i])
+        delta.append((part if K is None else apply_blocks(K, part)) - data.v0[i])
+    d1, c1 = (by_coordinate(model, parts) for parts in (delta, data.c))
+    d2, c2 = (concatenated(model, parts) for parts in (delta, data.c))
+    band, blocks = model.blocks.band, data.A.band
+    assert band is not None and blocks is not None
+    A11 = SparseSymmetric(band.rows, band.columns, blocks.own, band.size)
+    quadratic = A11.quadratic(d1) + d2 @ (data.A.dense @ d2 + 2 * (blocks.right.T @ d1))
+    squares = data.w * (data.s - 2 * (d1 @ c1 + d2 @ c2) + quadratic)
+    likelihood = 0.5 * (data.log_weights - squares - model.n_rows * LOG_2PI)
+    prior = sum(
+        log_prior(effect, deviation)
+        for effect, deviation in zip(model.effects, deviations, strict=True)
+    )
+    return likelihood + prior - log_evidence(model, data)
+
+
 def _without_data(model: MixedModel) -> list[np.ndarray]:
     """Return for each variable which of its blocks occur in no row."""
     free = [np.ones(effect.n_blocks, dtype=bool) for effect in model.effects]
@@ -198,22 +259,3 @@ def _without_data(model: MixedModel) -> list[np.ndarray]:
         for effect, blocks in model.blocks_of(share):
             free[effect][blocks] = False
     return free
-
-
-def _standardize(effect: RandomEffects, deviation: Variable) -> tuple[Variable, Variable]:
-    """Return ``u = Λ⁻¹ · deviation`` as ``(blocks, S)``, and ``log|Λ|``."""
-    n_blocks = effect.n_blocks
-    deviation = pt.reshape(pt.cast(deviation, config.floatX), (n_blocks, effect.width))
-    square = (n_blocks, effect.width, effect.width)
-    scale = pt.broadcast_to(effect_scale(effect), square)
-    if not effect.correlated:
-        scale = scale[:, :, 0]
-        return deviation / scale, pt.log(scale).sum()
-    if effect.zero_sum:  # Λ = sP with trace s · rank, and P deviation = deviation
-        s = pt.diagonal(scale, axis1=1, axis2=2).sum(axis=1) / effect.rank
-        return deviation / s[:, None], effect.rank * pt.log(s).sum()
-    log_det = pt.linalg.slogdet(scale)[1]
-    # A factor that is singular, or none at all, is not to be solved with.
-    regular = pt.isfinite(log_det)[:, None, None]
-    scale = pt.switch(regular, scale, np.eye(effect.width, dtype=config.floatX))
-    return pt.linalg.solve(scale, deviation[..., None])[..., 0], log_det.sum()

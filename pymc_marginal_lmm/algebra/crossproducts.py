@@ -15,9 +15,16 @@ from scipy import sparse
 
 from pymc_marginal_lmm.algebra.weights import Weights, as_float, is_numeric
 from pymc_marginal_lmm.pattern import Pattern
-from pymc_marginal_lmm.structure import Array, GroupingFactor, MixedModel
+from pymc_marginal_lmm.structure import (
+    Array,
+    Band,
+    GroupingFactor,
+    MixedModel,
+    row_coordinates,
+)
 
 __all__ = [
+    "BandBlocks",
     "Blocks",
     "crossproducts",
     "design_matrix",
@@ -29,6 +36,13 @@ AT_ONCE = 256
 
 MANY = 10_000_000
 """So many products are held at once."""
+
+
+class BandBlocks(NamedTuple):
+    """``A`` of the factors of a band: at its pairs, ``(N,)``, and with the others, ``(q, q2)``."""
+
+    own: Array
+    right: Array
 
 
 class Blocks(NamedTuple):
@@ -43,11 +57,13 @@ class Blocks(NamedTuple):
         then with the dense block. Where the structure has a pattern, ``(S, N)`` at its entries.
     dense : array, (q, q)
         Of all other factors.
+    band : BandBlocks or None
     """
 
     own: Sequence[Array]
     right: Sequence[Array]
     dense: Array
+    band: BandBlocks | None = None
 
 
 def _pair(one: GroupingFactor, other: GroupingFactor, w: Weights) -> Array:
@@ -154,7 +170,49 @@ def crossproducts(model: MixedModel, w: Weights) -> Blocks:
         parts = [_nested_blocks(one, above, w) for above in chain[i + 1 :]]
         parts += [pair(one, other).reshape((*shape, other.size)) for other in trailing]
         right.append(xp.concatenate(parts, axis=-1) if parts else np.zeros((*shape, 0)))
-    return Blocks(tuple(_nested_blocks(one, one, w) for one in chain), tuple(right), dense)
+    own = tuple(_nested_blocks(one, one, w) for one in chain)
+    return Blocks(own, tuple(right), dense, _band_blocks(model, model.blocks.band, w))
+
+
+def _band_blocks(model: MixedModel, band: Band | None, w: Weights) -> BandBlocks | None:
+    if band is None:
+        return None
+    trailing = [model.factors[i] for i in model.blocks.trailing]
+    chosen = [model.factors[i] for i in band.factors]
+    numeric = is_numeric(*(factor.coefficients for factor in model.factors))
+    xp = np if numeric and w.values is None else pt
+    unused = band.size - sum(factor.size for factor in chosen)
+    right = [
+        xp.concatenate([_pair(one, other, w).reshape((one.size, other.size)) for one in chosen])
+        for other in trailing
+    ]
+    shape = (band.size - unused, 0)
+    together = xp.concatenate(right, axis=1) if right else np.zeros(shape)
+    if unused:
+        none = np.zeros((unused, sum(other.size for other in trailing)))
+        together = xp.concatenate([together, none])
+    return BandBlocks(_at_pairs(model, band, w), together)
+
+
+def _at_pairs(model: MixedModel, band: Band, w: Weights) -> Array:
+    """Return ``ZᵀWZ`` at the pairs of a band."""
+    terms = [
+        (model.factors[i].coefficients[:, k, s], coordinates)
+        for i, k, s, coordinates in row_coordinates(model.factors, band.factors)
+    ]
+    keys = band.rows * band.size + band.columns
+    total: Array | None = None
+    for a, (left, one) in enumerate(terms):
+        for b, (right, other) in enumerate(terms[: a + 1]):
+            sought = np.maximum(one, other) * band.size + np.minimum(one, other)
+            place = np.minimum(np.searchsorted(keys, sought), len(keys) - 1)
+            # Twice where two terms of a row are the same effect, which has one square.
+            times = np.where((one == other) & (a != b), 2.0, 1.0)
+            times[keys[place] != sought] = 0.0  # a coefficient is 0 there
+            part = w.sums((left * right * times)[:, None], place, len(keys))[:, 0]
+            total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
 def level_sums(model: MixedModel, rows: Array, w: Weights) -> list[Array]:

@@ -30,6 +30,7 @@ from scipy import sparse
 
 from pymc_marginal_lmm.algebra.correlation import Correlated, Sums, correlated
 from pymc_marginal_lmm.algebra.crossproducts import (
+    BandBlocks,
     Blocks,
     crossproducts,
     design_matrix,
@@ -292,7 +293,9 @@ def _times(numbers: np.ndarray | None, columns: sparse.csr_array) -> sparse.csr_
 
 
 def _symbols(A: Blocks) -> Blocks:
-    return Blocks(tuple(map(as_float, A.own)), tuple(map(as_float, A.right)), as_float(A.dense))
+    band = A.band and BandBlocks(*map(as_float, A.band))
+    own, right = (tuple(map(as_float, blocks)) for blocks in (A.own, A.right))
+    return Blocks(own, right, as_float(A.dense), band)
 
 
 def _shaped(model: MixedModel, sums: Sequence[Array]) -> list[Variable]:

@@ -12,15 +12,15 @@ from pymc.distributions.dist_math import check_parameters
 from pytensor import config
 from pytensor.graph.basic import Constant, Variable
 
+from pymc_marginal_lmm.algebra.band import sweep_band
 from pymc_marginal_lmm.algebra.data import DataTerms, data_terms
-from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.reduction import sweep_chain
 from pymc_marginal_lmm.algebra.scales import trailing_precision, trailing_scale
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import LogEvidence
 from pymc_marginal_lmm.structure import Array, MixedModel
 
-__all__ = ["LOG_2PI", "log_density", "within_support"]
+__all__ = ["LOG_2PI", "log_density", "log_evidence", "within_support"]
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -35,10 +35,7 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     ys : sequence of Variable
         Value of each response.
     """
-    data = data_terms(model, ys)
-    evidence = _evidence(model, data)
-    n_flat = sum(effect.size for effect in model.effects if effect.flat)
-    value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
+    value = log_evidence(model, data_terms(model, ys))
     for effect in model.effects:
         if isinstance(effect.log_factor, Variable):
             value = value + pt.cast(effect.log_factor, config.floatX)
@@ -50,10 +47,22 @@ def log_density(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     return value
 
 
+def log_evidence(model: MixedModel, data: DataTerms) -> Variable:
+    """Return ``log p(y | θ)`` of the responses, or of the logarithms of LogNormal ones."""
+    evidence = _evidence(model, data)
+    n_flat = sum(effect.size for effect in model.effects if effect.flat)
+    value = evidence + 0.5 * (data.log_weights - (model.n_rows - n_flat) * LOG_2PI)
+    for effect in model.effects:
+        if effect.precision is not None:
+            value = value + 0.5 * pt.cast(effect.precision.log_det, config.floatX)
+    return value
+
+
 def _evidence(model: MixedModel, data: DataTerms) -> Variable:
     """``−½ (Q + log|F|)``: what can be swept out is, and the rest goes to one dense Op."""
-    rest = sweep_chain(model, data)
-    if not model.blocks.trailing:
+    band = model.blocks.band
+    rest = sweep_chain(model, data) if band is None else sweep_band(model, data).rest
+    if rest.A.type.shape[0] == 0:
         return -0.5 * (data.w * rest.s + rest.log_det)
     scale, layout = trailing_scale(model)
     evidence = LogEvidence(layout, rest.constant)(
@@ -62,7 +71,7 @@ def _evidence(model: MixedModel, data: DataTerms) -> Variable:
         rest.s,
         rest.c,
         rest.A,
-        concatenated(model, data.v0),
+        rest.v,
         as_float(trailing_precision(model)),
     )[0]
     return evidence - 0.5 * rest.log_det

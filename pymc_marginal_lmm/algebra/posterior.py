@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 
 import numpy as np
 import pytensor.tensor as pt
@@ -21,6 +19,7 @@ from pymc_marginal_lmm.algebra.chain import Cliques, Elimination, apply_blocks, 
 from pymc_marginal_lmm.algebra.crossproducts import Blocks
 from pymc_marginal_lmm.algebra.data import DataTerms, OrthonormalTerms, data_terms
 from pymc_marginal_lmm.algebra.scales import (
+    columns_product,
     prior_precision,
     scale_blocks,
     trailing_columns,
@@ -73,32 +72,6 @@ class Posterior:
         return squares + self.data.w * ((u**2).sum() + v @ (terms.dense @ v))
 
 
-def _right(
-    trailing: tuple[np.ndarray, Variable], X: Variable, columns: np.ndarray | None = None
-) -> Variable:
-    """``X Λ2``, ``Λ2`` as from :func:`trailing_columns`.
-
-    Parameters
-    ----------
-    trailing : tuple
-    X : Variable, (…, q) or (…, N)
-    columns : array of int, (N,), optional
-        Columns that ``X`` has, row by row. Those of a trailing level come together in a row, all
-        or none.
-    """
-    sources, entries = trailing
-    q = sources.shape[1]
-    places = sources
-    if columns is not None:
-        places = (sources - np.arange(q))[:, columns] + np.arange(len(columns))
-        entries = entries[:, columns]
-    if len(places) > UNROLLED:
-        return (X[..., places.T] * entries.T).sum(axis=-1)
-    stays = (places == np.arange(places.shape[1])).all(axis=1)
-    moved = (X if own else X[..., place] for own, place in zip(stays, places, strict=True))
-    return reduce(add, (x * entries[k] for k, x in enumerate(moved)))
-
-
 def _product(A: Variable, B: Variable) -> Variable:
     """Multiply block by block, ``(M, a, b) · (M, b, c)``."""
     return A * B if 1 in (A.type.shape[2], B.type.shape[1]) else pt.matmul(A, B)
@@ -129,8 +102,8 @@ def _precision(
     trailing = trailing_columns(model) if model.blocks.trailing else None
     if trailing:
         sources, entries = trailing
-        once = _right(trailing, dense)
-        dense = _right((sources, data.w * entries), once.T)
+        once = columns_product(trailing, dense)
+        dense = columns_product((sources, data.w * entries), once.T)
         dense += as_float(np.diag(trailing_precision(model)))
     own, right = [], []
     for i, k in enumerate(model.blocks.chain):
@@ -143,7 +116,7 @@ def _precision(
         far = trailing and (sources, entries if factor is None else factor[0] * entries)
         if cliques.pattern is not None:
             assert far is not None
-            scaled = _right(far, A.right[i], cliques.pattern.columns)
+            scaled = columns_product(far, A.right[i], cliques.pattern.columns)
             if factor is None:
                 scaled = _at_entries(cliques.pattern, weighted, scaled)
             right.append(scaled)
@@ -155,7 +128,7 @@ def _precision(
             above = above if above.type.shape[0] == 1 else above[pt.constant(levels)]
             parts.append(_product(A.right[i][:, :, columns], above))
         if far:
-            parts.append(_right(far, A.right[i][:, :, cliques.n_above(i) :]))
+            parts.append(columns_product(far, A.right[i][:, :, cliques.n_above(i) :]))
         joined = pt.concatenate(parts, axis=2) if parts else A.right[i]
         right.append(joined if factor is not None else _product(weighted, joined))
     return Blocks(own, right, dense)

@@ -29,12 +29,14 @@ __all__ = ["Reduced", "sweep_chain"]
 class Reduced(NamedTuple):
     """Crossproducts of the dense block, ``A (q, q)``, ``c (q)``, ``s ()``, the chain swept out.
 
-    ``log_det``: of what was swept; ``constant``: whether ``A`` holds no parameters.
+    ``v``: its reference point; ``log_det``: of what was swept; ``constant``: whether ``A`` holds no
+    parameters.
     """
 
     A: Variable
     c: Variable
     s: Variable
+    v: Variable
     log_det: Variable
     constant: bool
 
@@ -81,7 +83,8 @@ def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
         right[i + 1] = right[i + 1] - near[:, :S, S:]
         c[i + 1] = c[i + 1] - near_c[:, :S]
         carried = near[:, S:, S:], near_c[:, S:]
-    return Reduced(A, c2, s, log_det, data.constant_design and not chain)
+    constant = data.constant_design and not chain
+    return Reduced(A, c2, s, concatenated(model, data.v0), log_det, constant)
 
 
 def _sweep_orthonormal(model: MixedModel, data: DataTerms, terms: OrthonormalTerms) -> Reduced:
@@ -90,4 +93,5 @@ def _sweep_orthonormal(model: MixedModel, data: DataTerms, terms: OrthonormalTer
     log_det, z, A, c = SweepOrthonormal(factor_layout(model, factor))(
         data.w, packed_scale(model, factor), *terms
     )
-    return Reduced(A, c, data.s + z, log_det, constant=False)
+    v = concatenated(model, data.v0)
+    return Reduced(A, c, data.s + z, v, log_det, constant=False)

@@ -8,12 +8,15 @@ only the columns that can be non-zero, ``width`` of them from ``start`` on.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
+from pymc_marginal_lmm.ops.blocks import UNROLLED
 from pymc_marginal_lmm.ops.layout import FactorLayout, spans
 from pymc_marginal_lmm.structure import (
     GroupingFactor,
@@ -24,8 +27,11 @@ from pymc_marginal_lmm.structure import (
 )
 
 __all__ = [
+    "columns_product",
     "effect_scale",
     "factor_layout",
+    "loading_blocks",
+    "n_starts",
     "packed_scale",
     "prior_precision",
     "scale_blocks",
@@ -151,10 +157,25 @@ def packed_scale(model: MixedModel, factor: GroupingFactor) -> Variable:
     return pt.matmul(K, _unpacked(prior, plain))
 
 
+def n_starts(model: MixedModel) -> int:
+    """Return how many columns the variables in a band have for where they start."""
+    if model.blocks.band is None:
+        return 0
+    return sum(effect.precision.n_starts for effect in model.effects if effect.precision)
+
+
+def loading_blocks(factor: GroupingFactor) -> Variable | None:
+    """``K`` of a factor, ``(M or 1, S, S)``; None if it has no loadings."""
+    return None if factor.loadings is None else _loading_matrix(factor, factor.loadings)
+
+
 def trailing_scale(model: MixedModel) -> tuple[Variable, tuple[FactorLayout, ...]]:
-    """``Λ2`` packed, each block that levels share once, and how it is laid out."""
+    """``Λ2`` packed, each block that levels share once, and how it is laid out.
+
+    Starts come last in the dense block, as a level whose scales are in its columns already.
+    """
     factors = [model.factors[i] for i in model.blocks.trailing]
-    width = max(_packed_width(model, factor) for factor in factors)
+    width = max([1, *(_packed_width(model, factor) for factor in factors)])
     parts, layout = [], []
     for factor in factors:
         packed = packed_scale(model, factor)
@@ -164,6 +185,9 @@ def trailing_scale(model: MixedModel) -> tuple[Variable, tuple[FactorLayout, ...
             packed = pt.concatenate([packed, _zeros(n_stored, factor.n_effects, missing)], axis=2)
         parts.append(pt.reshape(packed, (n_stored * factor.n_effects, width)))
         layout.append(factor_layout(model, factor)._replace(shared=shared))
+    if k := n_starts(model):
+        parts.append(pt.constant(np.eye(1, width, dtype=config.floatX).repeat(k, axis=0)))
+        layout.append(FactorLayout(1, tuple(range(k)), (1,) * k))
     return parts[0] if len(parts) == 1 else pt.concatenate(parts, axis=0), tuple(layout)
 
 
@@ -191,6 +215,32 @@ def trailing_columns(model: MixedModel) -> tuple[np.ndarray, Variable]:
     return sources, pt.reshape(packed, (-1,))[pt.constant(place)]
 
 
+def columns_product(
+    trailing: tuple[np.ndarray, Variable], X: Variable, columns: np.ndarray | None = None
+) -> Variable:
+    """``X Λ2``, ``Λ2`` as from :func:`trailing_columns`.
+
+    Parameters
+    ----------
+    trailing : tuple
+    X : Variable, (…, q) or (…, N)
+    columns : array of int, (N,), optional
+        Columns that ``X`` has, row by row. Those of a trailing level come together in a row, all
+        or none.
+    """
+    sources, entries = trailing
+    q = sources.shape[1]
+    places = sources
+    if columns is not None:
+        places = (sources - np.arange(q))[:, columns] + np.arange(len(columns))
+        entries = entries[:, columns]
+    if len(places) > UNROLLED:
+        return (X[..., places.T] * entries.T).sum(axis=-1)
+    stays = (places == np.arange(places.shape[1])).all(axis=1)
+    moved = (X if own else X[..., place] for own, place in zip(stays, places, strict=True))
+    return reduce(add, (x * entries[k] for k, x in enumerate(moved)))
+
+
 def scale_blocks(model: MixedModel, factor: GroupingFactor) -> Variable:
     """``Λ`` of one factor in full, ``(M or 1, S, S)``."""
     return _unpacked(packed_scale(model, factor), factor_layout(model, factor))
@@ -209,4 +259,4 @@ def trailing_precision(model: MixedModel) -> np.ndarray:
     """Return the diagonal of ``P0`` of the dense block, ``(q,)``."""
     trailing = [model.factors[i] for i in model.blocks.trailing]
     parts = [np.tile(prior_precision(model, factor), factor.n_levels) for factor in trailing]
-    return np.concatenate([np.zeros(0), *parts])
+    return np.concatenate([np.zeros(0), *parts, np.ones(n_starts(model))])

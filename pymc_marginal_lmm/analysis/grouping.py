@@ -77,6 +77,7 @@ class _Group:
     codes: np.ndarray
     n_levels: int
     pieces: tuple[_Piece, ...]
+    coupled: bool = False
 
     @property
     def single(self) -> bool:
@@ -111,7 +112,8 @@ def _group(
         for k, m in enumerate(memberships)
         for j in range(m.slots.shape[1])
     ]
-    if len(memberships) > 1 or batch is not None:
+    coupled = effect.precision is not None  # what the prior couples stays apart from others
+    if (len(memberships) > 1 or batch is not None) and not coupled:
         found = _levels(memberships, effect, len(blocks), batch)
         if found is not None:
             level, rank = found
@@ -131,7 +133,7 @@ def _group(
         codes = np.zeros((len(codes), 1), dtype="int32")
     blocks = np.where(blocks == NOTHING, NOTHING, blocks + first_block)
     piece = _Piece(blocks, entries, width, effect.flat)
-    return _Group(codes, len(blocks), (piece,))
+    return _Group(codes, len(blocks), (piece,), coupled)
 
 
 def _levels(
@@ -294,8 +296,8 @@ def _join_all(groups: Sequence[_Group]) -> list[_Group]:
     Scalars that share no row first (an indicator is an index); then what has the same levels, then
     what shares no row.
     """
-    several = [group for group in groups if not group.single]
-    single = [group for group in groups if group.single]
+    several = [group for group in groups if not group.single or group.coupled]
+    single = [group for group in groups if group.single and not group.coupled]
     scalars = _joined((_where_it_counts(g) for g in single if g.n_levels == 1), _alike_below)
     larger = [group for group in single if group.n_levels > 1]
     larger += [group for group in scalars if group.n_levels > 1]
@@ -360,7 +362,7 @@ def find_factors(
 
 def _factor(group: _Group, first_blocks: np.ndarray, parameters: Parameters) -> GroupingFactor:
     shares, designs = _shares(group, first_blocks)
-    design = assemble(designs, group.codes, parameters)
+    design = assemble(designs, group.codes, parameters, with_padding=not group.coupled)
     return GroupingFactor(
         shares=shares,
         n_levels=group.n_levels,
@@ -369,6 +371,7 @@ def _factor(group: _Group, first_blocks: np.ndarray, parameters: Parameters) -> 
         coefficients=design.coefficients,
         loadings=design.loadings,
         padding=design.padding,
+        coupled=group.coupled,
     )
 
 

@@ -90,7 +90,13 @@ class _Split(NamedTuple):
     places: np.ndarray
 
 
-def assemble(designs: Sequence[Design], codes: np.ndarray, parameters: Parameters) -> Assembled:
+def assemble(
+    designs: Sequence[Design],
+    codes: np.ndarray,
+    parameters: Parameters,
+    *,
+    with_padding: bool = True,
+) -> Assembled:
     """Put designs that share their levels side by side.
 
     Parameters
@@ -101,6 +107,8 @@ def assemble(designs: Sequence[Design], codes: np.ndarray, parameters: Parameter
         Level of each row and membership; negative where there is none.
     parameters : Parameters
         What places refer to.
+    with_padding : bool
+        Whether there may be more columns than effects.
     """
     n_effects = sum(design.n_slots for design in designs)
     everything = [entries for design in designs for entries in design.entries]
@@ -114,7 +122,7 @@ def assemble(designs: Sequence[Design], codes: np.ndarray, parameters: Parameter
         splits.append(split)
     else:
         assembled = _with_loadings(designs, splits, codes, n_effects, parameters)
-        if assembled is not None:
+        if assembled is not None and (with_padding or not assembled.padding):
             return assembled
     return Assembled(_row_by_row(designs, codes, parameters), None, 0)
 

@@ -8,10 +8,23 @@ from dataclasses import replace
 import numpy as np
 from pytensor.graph.basic import Variable
 
+from pymc_marginal_lmm.analysis.band import find_band
 from pymc_marginal_lmm.pattern import Pattern
-from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor, MixedModel
+from pymc_marginal_lmm.structure import (
+    BlockStructure,
+    GroupingFactor,
+    MixedModel,
+    RandomEffects,
+)
 
-__all__ = ["block_structure", "cost", "longest_chain", "operations_and_entries", "parents_of"]
+__all__ = [
+    "block_structure",
+    "cost",
+    "longest_chain",
+    "operations_and_entries",
+    "parents_of",
+    "with_band",
+]
 
 BYTES = 8
 
@@ -29,16 +42,68 @@ PAIRS_PER_ENTRY = 8
 
 
 def block_structure(
-    factors: Sequence[GroupingFactor], coupled: Collection[int] = ()
-) -> BlockStructure:
-    """Choose the order of least work; a chain of several factors only where it pays clearly.
+    factors: Sequence[GroupingFactor],
+    coupled: Collection[int] = (),
+    effects: Sequence[RandomEffects] = (),
+) -> BlockStructure | None:
+    """Choose the order of least work, or None: priors with a precision are better dense.
 
     Parameters
     ----------
     factors : sequence of GroupingFactor
     coupled : collection of int
         Those whose levels are coupled by more than the rows they share.
+    effects : sequence of RandomEffects
+        What ``factors`` refer to.
     """
+    by_prior = [i for i, factor in enumerate(factors) if factor.coupled]
+    without_band = _without_band(factors, {*coupled, *by_prior})
+    if not by_prior:
+        return without_band
+    banded = with_band(factors, effects)
+    if banded is None:
+        return None
+    work, dense = (operations_and_entries(factors, b)[0] for b in (banded, without_band))
+    return banded if work < dense else None
+
+
+def with_band(
+    factors: Sequence[GroupingFactor], effects: Sequence[RandomEffects]
+) -> BlockStructure | None:
+    """Put all factors first whose levels the prior couples, and others with them where that pays.
+
+    None if rows of data have too many of their effects.
+    """
+    coupled = [i for i, factor in enumerate(factors) if factor.coupled]
+    others = [i for i in range(len(factors)) if _has_scalar_effects(factors[i], effects)]
+    best, least = None, float("inf")
+    chosen: list[int] = []
+    for more in (coupled, *([i] for i in sorted(others, key=lambda i: -factors[i].size))):
+        band = find_band(factors, effects, [*chosen, *more])
+        if band is None:
+            continue
+        blocks = replace(_with_rest(factors, [*chosen, *more], ()), chain=(), band=band)
+        work = operations_and_entries(factors, blocks)[0]
+        if work < least:
+            best, least, chosen = blocks, work, [*chosen, *more]
+    return best
+
+
+def _has_scalar_effects(factor: GroupingFactor, effects: Sequence[RandomEffects]) -> bool:
+    """Whether effects of a factor can go into a band: independent ones with a proper prior."""
+    first = [effects[share.effects[0]] for share in factor.shares]
+    loadings = factor.loadings
+    return (
+        not factor.coupled
+        and not factor.padding
+        and all(effect.width == 1 and not effect.flat for effect in first)
+        and all((share.blocks >= 0).all() for share in factor.shares)
+        and (loadings is None or np.array_equal(loadings.rows, loadings.columns))
+    )
+
+
+def _without_band(factors: Sequence[GroupingFactor], coupled: Collection[int]) -> BlockStructure:
+    """Choose the order of least work; a chain of several factors only where it pays clearly."""
     starts = _starts(factors, coupled)
     alone = [_sparse(factors, _with_rest(factors, (i,), ())) for i in starts]
     alone = alone or [_with_rest(factors, (), ())]
@@ -154,6 +219,10 @@ def operations_and_entries(
     """
     q = sum(factors[i].size for i in blocks.trailing)
     operations, entries = 2 * q**3, 4 * q**2
+    if (band := blocks.band) is not None:
+        m, B, size = band.order.n_blocks, band.order.width, band.size
+        operations += 30 * m * B**3 + 12 * size * B * (q + 1) + 4 * size * q**2
+        return operations, entries + 10 * m * B**2 + 4 * size * (q + 1)
     if blocks.coupling is not None:
         M, S = factors[blocks.chain[0]].n_levels, factors[blocks.chain[0]].n_effects
         operations += 2 * M * S**3 + 4 * S * _pairs(blocks.coupling)

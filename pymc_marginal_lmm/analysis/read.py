@@ -36,6 +36,7 @@ from pymc_marginal_lmm.analysis.priors import (
     is_gaussian,
     is_transposed,
     read_prior,
+    read_sparse_prior,
 )
 from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.replace import substitute
@@ -170,11 +171,16 @@ def _read_exactly(
     barren: list[Variable],
     values: Values,
     reading: Reading,
+    *,
+    sparse: bool = True,
 ) -> None:
-    """Read the model with exactly these candidates integrated out, or refuse some of them."""
+    """Read the model with exactly these candidates integrated out, or refuse some of them.
+
+    Priors with a sparse precision are read by it, unless the model is not sparse.
+    """
     sampled = [v for v in graph.free if v not in candidates and v not in barren]
     shapes = _read_shapes(graph, candidates, values)
-    priors = _read_priors(graph, shapes)
+    priors = _read_priors(graph, shapes, sparse)
     check_priors(priors, shapes, values)
     check_responses(graph, candidates, values)
     check_other_uses(graph, candidates, sampled)
@@ -230,6 +236,7 @@ def _read_exactly(
             mean=priors[leaf].mean,
             valid=priors[leaf].valid,
             log_factor=priors[leaf].log_factor,
+            precision=priors[leaf].precision,
         )
         for leaf in leaves
     )
@@ -243,6 +250,11 @@ def _read_exactly(
     check_identified(leaves, effects, terms, reader.parameters, sampled)
     batch = batches_of_rows(model_responses)
     factors = find_factors(terms, effects, reader.parameters, batch)
+    blocks = block_structure(*seen_by_batch(factors, model_responses), effects)
+    if blocks is None or (
+        blocks.band and any(response.correlation for response in model_responses)
+    ):
+        return _read_exactly(graph, candidates, barren, values, reading, sparse=False)
     response_shapes = [response.shape for response in model_responses]
     n_effects = sum(factor.size for factor in factors)
     try:
@@ -257,7 +269,7 @@ def _read_exactly(
         effects,
         model_responses,
         factors,
-        block_structure(*seen_by_batch(factors, model_responses)),
+        blocks,
         regression,
         noise,
     )
@@ -295,13 +307,14 @@ def _read_shapes(
 
 
 def _read_priors(
-    graph: ModelGraph, shapes: dict[Variable, tuple[int, ...]]
+    graph: ModelGraph, shapes: dict[Variable, tuple[int, ...]], sparse: bool
 ) -> dict[Variable, GaussianPrior]:
     candidates, priors = list(shapes), {}
     for candidate, shape in shapes.items():
         rv = graph.rv(candidate)
         try:
-            prior = read_prior(rv.owner.op, rv, shape)
+            prior = read_sparse_prior(rv.owner.op, rv, shape) if sparse else None
+            prior = prior or read_prior(rv.owner.op, rv, shape)
         except NotGaussian as error:
             raise Refusal([candidate], error.reason, error.remedy) from None
         transform = candidate.owner.op.transform
@@ -313,10 +326,10 @@ def _read_priors(
             )
         priors[candidate] = prior
     for candidate, prior in priors.items():
-        parts = [
-            prior.scale,
-            *(v for v in (prior.valid, prior.log_factor) if isinstance(v, Variable)),
-        ]
+        parts = [prior.scale, prior.valid, prior.log_factor]
+        if prior.precision is not None:
+            parts += [prior.precision.values, prior.precision.start]
+        parts = [part for part in parts if isinstance(part, Variable)]
         scaling = [p for p in graph.parents(parts) if p in candidates]
         if scaling:
             reason = f"it enters the scale of '{candidate.name}'"

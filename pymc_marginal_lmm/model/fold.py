@@ -211,6 +211,8 @@ def _enters_scales(node: Apply, variable: Variable) -> bool:
             even = is_factor or not (op.structure.effects[i].correlated and is_vector)
         elif field == "loadings.entries":
             loadings = op.structure.factors[i].loadings
+            if op.structure.factors[i].coupled:  # levels would have to change signs together
+                return False
             even = is_factor or (loadings.rows == loadings.columns).all()
         else:
             return False

@@ -1,5 +1,6 @@
 """The numeric core: Ops, their pullbacks, and the elimination that all of them are made of."""
 
+from pymc_marginal_lmm.ops.banded import SparseSymmetric, banded_noise, solve_banded
 from pymc_marginal_lmm.ops.block_solve import (
     BlockSolve,
     BlockSolvePullback,
@@ -25,11 +26,14 @@ __all__ = [
     "LevelSums",
     "LogEvidence",
     "LogEvidencePullback",
+    "SparseSymmetric",
     "SweepFactor",
     "SweepFactorPullback",
     "SweepOrthonormal",
     "SweepOrthonormalPullback",
+    "banded_noise",
     "block_solve",
     "level_sums",
+    "solve_banded",
     "solve_many",
 ]

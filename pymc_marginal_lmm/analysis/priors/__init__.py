@@ -4,7 +4,12 @@ A prior is one function, :func:`read_prior`, for the type of its Op; the modules
 hold those of PyMC.
 """
 
-from pymc_marginal_lmm.analysis.priors import gaussian, spatial, time_series  # they register
+from pymc_marginal_lmm.analysis.priors import (  # they register
+    gaussian,
+    sparse,
+    spatial,
+    time_series,
+)
 from pymc_marginal_lmm.analysis.priors.distributions import (
     distribution_name,
     integrates_to_one,
@@ -23,6 +28,7 @@ from pymc_marginal_lmm.analysis.priors.prior import (
     known,
     known_shape,
     read_prior,
+    read_sparse_prior,
 )
 
 __all__ = [
@@ -37,6 +43,8 @@ __all__ = [
     "known",
     "known_shape",
     "read_prior",
+    "read_sparse_prior",
+    "sparse",
     "spatial",
     "square_root",
     "time_series",

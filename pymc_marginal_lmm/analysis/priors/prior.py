@@ -10,7 +10,7 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
 from pytensor.tensor.elemwise import DimShuffle
 
-from pymc_marginal_lmm.structure import Array
+from pymc_marginal_lmm.structure import Array, Precision
 from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "known",
     "known_shape",
     "read_prior",
+    "read_sparse_prior",
 ]
 
 
@@ -43,6 +44,8 @@ class GaussianPrior(NamedTuple):
         Whether the parameters are ones; see :mod:`pymc_marginal_lmm.analysis.validity`.
     log_factor : array or Variable, ()
         Logarithm of what PyMC's density integrates to.
+    precision : Precision or None
+        The prior couples elements by a sparse precision, and ``scale`` is that of each element.
     """
 
     mean: Variable
@@ -52,6 +55,7 @@ class GaussianPrior(NamedTuple):
     zero_sum: bool = False
     valid: Array = np.array(True)
     log_factor: Array = np.zeros(())
+    precision: Precision | None = None
 
 
 class NotGaussian(Exception):
@@ -91,6 +95,15 @@ def read_prior(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
         The prior is of a kind that can be Gaussian, but this one is not.
     """
     raise TypeError(f"{rv} is not Gaussian")
+
+
+@singledispatch
+def read_sparse_prior(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | None:
+    """Read a prior by its precision, where that is sparse; None where it is not.
+
+    Dispatches as :func:`read_prior`, which reads the same prior by a square root.
+    """
+    return None
 
 
 def is_gaussian(rv: Variable) -> bool:

@@ -35,7 +35,7 @@ from pymc_marginal_lmm.analysis.priors.prior import (
 )
 from pymc_marginal_lmm.analysis.validity import all_hold
 
-__all__: list[str] = []
+__all__ = ["LOG_2PI", "folded", "weight_matrix"]
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -44,8 +44,8 @@ LOG_2PI = float(np.log(2 * np.pi))
 def _read_car(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
     mean, W, alpha, tau, symmetric = op.dist_params(rv.owner)
     *batch, N = shape
-    W = pt.cast(_matrix(W), rv.type.dtype)
-    degrees = _folded(W.sum(axis=0))
+    W = pt.cast(weight_matrix(W), rv.type.dtype)
+    degrees = folded(W.sum(axis=0))
     if isinstance(degrees, Constant) and not (degrees.data > 0).all():
         raise NotGaussian(
             f"area {int(np.argmin(degrees.data))} has no neighbours, which PyMC's density of a "
@@ -53,12 +53,12 @@ def _read_car(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
             "Give such areas a prior of their own, or leave it sampled.",
         )
     root = pt.sqrt(degrees)
-    eigenvalues, Q = (_folded(part) for part in pt.linalg.eigh(W / root / root[:, None]))
+    eigenvalues, Q = (folded(part) for part in pt.linalg.eigh(W / root / root[:, None]))
     alpha, tau, symmetric = (pt.squeeze(parameter) for parameter in (alpha, tau, symmetric))
-    scale = _folded(Q / root[:, None]) / pt.sqrt(tau * (1 - alpha * eigenvalues))
+    scale = folded(Q / root[:, None]) / pt.sqrt(tau * (1 - alpha * eigenvalues))
     n_blocks = int(np.prod(batch, dtype=int))
-    log_factor = 0.5 * n_blocks * (N * LOG_2PI - _folded(pt.log(degrees).sum()))
-    symmetric = _folded(pt.all(symmetric))
+    log_factor = 0.5 * n_blocks * (N * LOG_2PI - folded(pt.log(degrees).sum()))
+    symmetric = folded(pt.all(symmetric))
     valid = all_hold(pt.gt(alpha, -1), pt.lt(alpha, 1), pt.gt(tau, 0), symmetric)
     return GaussianPrior(mean, scale, support_ndim=1, log_factor=log_factor, valid=valid)
 
@@ -96,7 +96,7 @@ def _read_icar(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
     )
 
 
-def _matrix(W: Variable) -> Variable:
+def weight_matrix(W: Variable) -> Variable:
     """Return weights as a dense matrix."""
     while W.owner and isinstance(W.owner.op, DimShuffle | DenseFromSparse):
         (W,) = W.owner.inputs  # only ever batch axes
@@ -105,6 +105,7 @@ def _matrix(W: Variable) -> Variable:
     return pt.constant(W.data.toarray()) if isinstance(W, Constant) else dense_from_sparse(W)
 
 
-def _folded(variable: Variable) -> Variable:
+def folded(variable: Variable) -> Variable:
+    """Return a constant, where a variable is known."""
     value = known(variable)
     return variable if value is None else pt.constant(value.astype(variable.type.dtype))

@@ -34,7 +34,7 @@ from pymc_marginal_lmm.analysis.priors.prior import (
 )
 from pymc_marginal_lmm.analysis.validity import all_hold, nonnegative
 
-__all__: list[str] = []
+__all__ = ["component", "element", "is_zero", "padded"]
 
 
 @read_prior.register(AutoRegressiveRV)
@@ -42,8 +42,8 @@ def _read_autoregressive(op: Op, rv: Variable, shape: tuple[int, ...]) -> Gaussi
     rhos, sigma, init_dist, *_ = rv.owner.inputs
     *batch, T = shape
     p, dtype = op.ar_order, rv.type.dtype
-    start = _component(init_dist, "init_dist", (*batch, p))
-    lags = [_element(rhos, k + op.constant_term) for k in range(p)]
+    start = component(init_dist, "init_dist", (*batch, p))
+    lags = [element(rhos, k + op.constant_term) for k in range(p)]
     L = _impulse_responses(lags, T, dtype)
     if start.support_ndim:
         first = L[..., :p] @ start.scale
@@ -52,8 +52,8 @@ def _read_autoregressive(op: Op, rv: Variable, shape: tuple[int, ...]) -> Gaussi
     rest = L[..., p:] * pt.shape_padright(sigma, 2)
     scale = _side_by_side([(first, (T, p)), (rest, (T, T - p))], batch)
     mean = pt.constant(0.0, dtype=dtype)
-    constant = _element(rhos, 0)[..., None] if op.constant_term else mean
-    if not (_is_zero(start.mean) and _is_zero(constant)):
+    constant = element(rhos, 0)[..., None] if op.constant_term else mean
+    if not (is_zero(start.mean) and is_zero(constant)):
         pulses = _side_by_side([(start.mean, (p,)), (constant, (T - p,))], batch)
         mean = (L @ pulses[..., None])[..., 0]
     valid = all_hold(start.valid, nonnegative(sigma))
@@ -66,8 +66,8 @@ def _read_random_walk(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianP
     init_dist, innovation_dist, _ = rv.owner.inputs
     axis = len(shape) - op.ndim_supp
     batch, T, support = shape[:axis], shape[axis], shape[axis + 1 :]
-    start = _component(init_dist, "init_dist", (1, *batch, *support))
-    steps = _component(innovation_dist, "innovation_dist", (T - 1, *batch, *support))
+    start = component(init_dist, "init_dist", (1, *batch, *support))
+    steps = component(innovation_dist, "innovation_dist", (T - 1, *batch, *support))
 
     width = int(np.prod(support, dtype=int))
     roots = [
@@ -79,12 +79,10 @@ def _read_random_walk(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianP
     blocks = L * by_column[..., None, :, :, :]
     scale = pt.reshape(blocks, (*by_column.type.shape[:axis], T * width, T * width))
 
-    mean, drift = (
-        pt.moveaxis(_padded(prior.mean, len(shape)), 0, axis) for prior in (start, steps)
-    )
+    mean, drift = (pt.moveaxis(padded(prior.mean, len(shape)), 0, axis) for prior in (start, steps))
     times = np.arange(T, dtype=rv.type.dtype).reshape(T, *[1] * len(support))
-    if _is_zero(drift):
-        mean = pt.constant(0.0, dtype=rv.type.dtype) if _is_zero(mean) else mean
+    if is_zero(drift):
+        mean = pt.constant(0.0, dtype=rv.type.dtype) if is_zero(mean) else mean
     elif drift.type.shape[axis] == 1:
         mean = mean + drift * times
     else:
@@ -94,7 +92,7 @@ def _read_random_walk(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianP
     return GaussianPrior(mean, scale, support_ndim=op.ndim_supp, valid=valid)
 
 
-def _component(dist: Variable, name: str, shape: tuple[int, ...]) -> GaussianPrior:
+def component(dist: Variable, name: str, shape: tuple[int, ...]) -> GaussianPrior:
     """Read the distribution of first values or of steps."""
     prior = read_prior(dist.owner.op, dist, shape) if is_gaussian(dist) else None
     if prior is None or prior.flat or prior.zero_sum or isinstance(prior.log_factor, Variable):
@@ -105,7 +103,7 @@ def _component(dist: Variable, name: str, shape: tuple[int, ...]) -> GaussianPri
     return prior
 
 
-def _element(vector: Variable, k: int) -> Variable:
+def element(vector: Variable, k: int) -> Variable:
     """Return an element of the last axis, with nothing of the others where it is known apart."""
     if vector.owner and isinstance(vector.owner.op, MakeVector):
         return vector.owner.inputs[k]
@@ -127,13 +125,14 @@ def _impulse_responses(lags: Sequence[Variable], T: int, dtype: str) -> Variable
 def _root(prior: GaussianPrior, n_batch: int) -> Variable:
     """Return a square root of the covariance at each time, ``(*batch, width, width, time)``."""
     if prior.support_ndim:
-        root = _padded(prior.scale, n_batch + 3)
+        root = padded(prior.scale, n_batch + 3)
     else:
-        root = _padded(prior.scale, n_batch + 1)[..., None, None]
+        root = padded(prior.scale, n_batch + 1)[..., None, None]
     return pt.moveaxis(root, 0, -1)
 
 
-def _padded(variable: Variable, ndim: int) -> Variable:
+def padded(variable: Variable, ndim: int) -> Variable:
+    """Return a tensor with as many axes in front as it lacks."""
     return pt.shape_padleft(variable, ndim - variable.type.ndim)
 
 
@@ -144,7 +143,7 @@ def _side_by_side(
 
     Batch axes along which all of them are the same keep the length 1.
     """
-    variables = [_padded(part, len(batch) + len(core)) for part, core in parts]
+    variables = [padded(part, len(batch) + len(core)) for part, core in parts]
     shared = all(length == 1 for part in variables for length in part.type.shape[: len(batch)])
     outer = [1] * len(batch) if shared else batch
     return pt.concatenate(
@@ -156,6 +155,7 @@ def _side_by_side(
     )
 
 
-def _is_zero(variable: Variable) -> bool:
+def is_zero(variable: Variable) -> bool:
+    """Whether a variable is known to be zero."""
     value = known(variable)
     return value is not None and not np.any(value)

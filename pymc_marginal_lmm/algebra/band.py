@@ -1,0 +1,222 @@
+r"""Effects with a sparse precision, swept out of the crossproducts all at once.
+
+The effects of a :class:`~pymc_marginal_lmm.structure.Band` are ``v1 = m + Λ1x + C z``: ``Λ1`` is
+diagonal, ``x`` has the precision ``P1``, and the few ``z`` are effects like those of the dense
+block, with the columns ``Z1C``. The sweep is that of :mod:`pymc_marginal_lmm.ops.sweep`, where
+``F11`` was block diagonal; now it is banded, so that ``E = w Λ1F11⁻¹Λ1`` is not made but applied to
+the columns it is needed for::
+
+    R = [A12, A11C]      a = c1 + A11 v1      F11 [X, η] = Λ1 [R, a]
+    δ = wΛ1η − v1        e = A11δ − c1        z = δᵀ(e − c1) + w ηᵀP1η
+    A' = A22 − w RᵀΛ1X   c' = c2 − Rᵀδ        s' = s + z
+
+For given ``δ2`` of the others, ``x = w(η − X δ2)``. Gradients are those of the Op that solves
+(:class:`~pymc_marginal_lmm.ops.BlockTridiagonalSolve`) and of the products around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytensor.tensor as pt
+from pytensor import config
+from pytensor.graph.basic import Variable
+
+from pymc_marginal_lmm.algebra.data import DataTerms
+from pymc_marginal_lmm.algebra.reduction import Reduced
+from pymc_marginal_lmm.algebra.scales import (
+    columns_product,
+    loading_blocks,
+    n_starts,
+    packed_scale,
+    trailing_columns,
+    trailing_precision,
+)
+from pymc_marginal_lmm.algebra.weights import as_float
+from pymc_marginal_lmm.ops import (
+    SparseSymmetric,
+    banded_noise,
+    block_solve,
+    level_sums,
+    solve_banded,
+)
+from pymc_marginal_lmm.structure import Band, MixedModel
+
+__all__ = ["Swept", "by_coordinate", "draw_band", "sweep_band"]
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What is left when the effects of a band are gone, and how to find these again.
+
+    Parameters
+    ----------
+    rest : Reduced
+        The problem of the dense block and the starts, ``z``.
+    X, eta : Variable, (q, q2) and (q,)
+        Of the module.
+    factor : list of Variable
+        Of ``F11``.
+    w : Variable
+    band : Band
+    """
+
+    rest: Reduced
+    X: Variable
+    eta: Variable
+    factor: list[Variable]
+    w: Variable
+    band: Band
+
+    def given(self, d2: Variable) -> Variable:
+        """Return the mean of ``x`` given ``δ2``."""
+        return self.w * (self.eta - self.X @ d2)
+
+    def noise(self, epsilon: Variable) -> Variable:
+        """Return ``L⁻ᵀε``, ``(q,)``, given as many standard Normal numbers."""
+        return banded_noise(self.band.order, self.factor, epsilon)
+
+
+def by_coordinate(model: MixedModel, parts: Sequence[Variable], rest: float = 0.0) -> Variable:
+    """Put what belongs to factors of the band, ``(M, S)`` each, into one vector ``(q,)``."""
+    band = model.blocks.band
+    assert band is not None
+    vectors = [pt.reshape(parts[i], (model.factors[i].size,)) for i in band.factors]
+    if unused := band.size - sum(model.factors[i].size for i in band.factors):
+        vectors.append(as_float(np.full(unused, rest)))
+    return vectors[0] if len(vectors) == 1 else pt.concatenate(vectors)
+
+
+def _scale(model: MixedModel) -> Variable:
+    """``Λ1``, ``(q,)``; of elements without data no matter what."""
+    parts: list[Variable] = [pt.zeros(())] * len(model.factors)
+    band = model.blocks.band
+    assert band is not None
+    for i in band.factors:
+        factor = model.factors[i]
+        shape = (factor.n_levels, factor.n_effects)
+        parts[i] = pt.broadcast_to(packed_scale(model, factor)[:, :, 0], shape)
+    return by_coordinate(model, parts)
+
+
+def _precision(model: MixedModel, band: Band) -> SparseSymmetric:
+    """``P1``: that of the variables which have one, and 1, or 0 for flat priors, of all others."""
+    rows, columns, values = [], [], []
+    alone = np.ones(band.size, dtype=bool)
+    for effect, own in band.coordinates.items():
+        precision = model.effects[effect].precision
+        assert precision is not None
+        rows.append(np.maximum(own[precision.rows], own[precision.columns]))
+        columns.append(np.minimum(own[precision.rows], own[precision.columns]))
+        values.append(pt.cast(precision.values, config.floatX))
+        alone[own] = False
+    others = np.flatnonzero(alone)
+    if others.size:
+        rows.append(others)
+        columns.append(others)
+        values.append(as_float(np.ones(others.size)))
+    row, column = np.concatenate(rows), np.concatenate(columns)
+    return SparseSymmetric(row, column, pt.concatenate(values), band.size)
+
+
+def _starts(model: MixedModel) -> Variable:
+    """``C``, ``(q, k)``: the columns of all variables side by side, times loadings."""
+    band = model.blocks.band
+    assert band is not None
+    columns = []
+    for effect, own in band.coordinates.items():
+        precision = model.effects[effect].precision
+        assert precision is not None
+        if precision.n_starts:
+            columns.append(level_sums(as_float(precision.start), own, band.size))
+    together = columns[0] if len(columns) == 1 else pt.concatenate(columns, axis=1)
+    loadings = [loading_blocks(model.factors[i]) for i in band.factors]
+    if all(K is None for K in loadings):
+        return together
+    parts = [as_float(np.zeros(0)) for _ in model.factors]
+    for i, K in zip(band.factors, loadings, strict=True):
+        shape = (model.factors[i].n_levels, model.factors[i].n_effects)
+        parts[i] = (
+            as_float(np.ones(shape))
+            if K is None
+            else pt.broadcast_to(pt.diagonal(K, axis1=1, axis2=2), shape)
+        )
+    return together * by_coordinate(model, parts, rest=1.0)[:, None]
+
+
+def sweep_band(model: MixedModel, data: DataTerms) -> Swept:
+    """Sweep the effects of the band out of the crossproducts."""
+    band, blocks = model.blocks.band, data.A.band
+    assert band is not None and blocks is not None
+    A11 = SparseSymmetric(band.rows, band.columns, blocks.own, band.size)
+    c1, v1 = (by_coordinate(model, parts) for parts in (data.c, data.v0))
+    R, A22 = blocks.right, data.A.dense
+    c2, v2 = (
+        pt.concatenate([as_float(np.zeros(0)), *(pt.reshape(part, (-1,)) for part in trailing)])
+        for trailing in ([parts[i] for i in model.blocks.trailing] for parts in (data.c, data.v0))
+    )
+    if k := n_starts(model):
+        C = _starts(model)
+        AC = A11.times(C)
+        corner = C.T @ R
+        A22 = pt.concatenate(
+            [
+                pt.concatenate([A22, corner.T], axis=1),
+                pt.concatenate([corner, C.T @ AC], axis=1),
+            ]
+        )
+        R = pt.concatenate([R, AC], axis=1)
+        c2 = pt.concatenate([c2, C.T @ c1])
+        v2 = pt.concatenate([v2, as_float(np.zeros(k))])
+    w, scale, P = data.w, _scale(model), _precision(model, band)
+    a = c1 + A11.times(v1[:, None])[:, 0]
+    right = scale[:, None] * pt.concatenate([R, a[:, None]], axis=1)
+    own = A11.scaled(scale)
+    F = SparseSymmetric(own.rows, own.columns, w * own.values, band.size)
+    log_det, solution, factor = solve_banded(band.order, [P, F], right)
+    X, eta = solution[:, :-1], solution[:, -1]
+    d = w * scale * eta - v1
+    e = A11.times(d[:, None])[:, 0] - c1
+    z = (d * (e - c1)).sum() + w * P.quadratic(eta)
+    rest = Reduced(
+        A=A22 - w * (R.T @ (scale[:, None] * X)),
+        c=c2 - R.T @ d,
+        s=data.s + z,
+        v=v2,
+        log_det=log_det,
+        constant=False,
+    )
+    return Swept(rest, X, eta, factor, w, band)
+
+
+def draw_band(model: MixedModel, data: DataTerms, epsilon: Variable) -> Variable:
+    """Draw ``x`` in the order of coordinates, then ``u2`` and ``z``, given standard Normal numbers.
+
+    ``u2`` and ``z`` from their posterior, ``x`` from what it has given these.
+    """
+    swept = sweep_band(model, data)
+    rest, q = swept.rest, swept.band.size
+    q2 = rest.A.type.shape[0]
+    valid, d2, u2 = pt.isfinite(rest.log_det), rest.c, rest.c
+    if q2:
+        scale = columns_product(trailing_columns(model), as_float(np.eye(q2)))
+        weighted = data.w * scale.T
+        F = weighted @ (rest.A @ scale) + as_float(np.diag(trailing_precision(model)))
+        none = as_float(np.zeros((0, 1)))
+        solution = block_solve(
+            as_float(np.zeros((0, 1, 1))),
+            as_float(np.zeros((0, 1, q2))),
+            F,
+            none,
+            weighted @ (rest.c + rest.A @ rest.v),
+        )
+        noise = epsilon[q : q + q2]
+        noise = pt.linalg.solve_triangular(solution.U22, noise, lower=False, b_ndim=1)
+        u2 = solution.u2 + noise
+        d2 = scale @ u2 - rest.v
+        valid = valid & pt.isfinite(solution.log_det)
+    x = swept.given(d2) + swept.noise(epsilon[:q])
+    # Where F overflowed there is no posterior to draw from: recover names such draws.
+    return pt.where(valid, pt.concatenate([x, u2, epsilon[q + q2 :]]), np.nan)

@@ -1,0 +1,207 @@
+r"""Long random walks and autoregressions, and large maps, by their precision.
+
+``v = mean + scale · x + start z`` with ``x ~ Normal(0, P⁻¹)``
+(:class:`~pymc_marginal_lmm.structure.Precision`). In an autoregression of order ``p``, ::
+
+    v_t = c + ρ_1 v_{t−1} + … + ρ_p v_{t−p} + σ ε_t            (t ≥ p)
+
+``x`` is what comes of unit steps from zeros, of the precision ``BᵀB`` with ``(Bx)_t = ε_t`` and
+determinant 1; the first ``p`` values are ``z`` times their standard deviations, and ``start`` is
+what comes of them. Neither divides by a standard deviation. A random walk is the same with
+``ρ = 1``, a CAR ``x / √τ`` with ``P = D − αW``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytensor.tensor as pt
+from pymc.distributions.multivariate import CARRV
+from pymc.distributions.timeseries import AutoRegressiveRV, RandomWalkRV
+from pytensor.graph.basic import Variable
+from pytensor.graph.op import Op
+
+from pymc_marginal_lmm.analysis.priors.prior import GaussianPrior, known, read_sparse_prior
+from pymc_marginal_lmm.analysis.priors.spatial import LOG_2PI, folded, weight_matrix
+from pymc_marginal_lmm.analysis.priors.time_series import component, element, is_zero, padded
+from pymc_marginal_lmm.analysis.validity import all_hold, nonnegative
+from pymc_marginal_lmm.ops import SparseSymmetric, solve_banded
+from pymc_marginal_lmm.pattern import Order
+from pymc_marginal_lmm.structure import Precision
+
+__all__: list[str] = []
+
+SMALL = 64
+"""Elements up to which a dense block costs less than to look for anything better."""
+
+MOST_STARTS = 64
+"""Columns for first values that a variable may bring to the dense block."""
+
+
+@read_sparse_prior.register(AutoRegressiveRV)
+def _read_autoregressive(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | None:
+    rhos, sigma, init_dist, *_ = rv.owner.inputs
+    (*batch, T), p, dtype = shape, op.ar_order, rv.type.dtype
+    lags = [element(rhos, k + op.constant_term) for k in range(p)]
+    if not _is_long(T, p, batch) or any(set(lag.type.shape) - {1} for lag in lags):
+        return None
+    start = component(init_dist, "init_dist", (*batch, p))
+    if start.support_ndim:
+        return None
+    lags = [pt.reshape(pt.cast(lag, dtype), ()) for lag in lags]
+    constant = element(rhos, 0) if op.constant_term else pt.constant(0.0, dtype=dtype)
+    responses = _responses(lags, T)
+    mean = pt.constant(0.0, dtype=dtype)
+    if not (is_zero(start.mean) and is_zero(constant)):
+        first = pt.broadcast_to(padded(start.mean, len(shape)), (*batch, p))
+        constant = pt.broadcast_to(padded(constant[..., None], len(shape)), (*batch, 1))
+        mean = pt.concatenate([first, constant], axis=-1) @ responses.T
+    deviations = pt.broadcast_to(padded(start.scale, len(shape)), (*batch, p))
+    rows, columns, values = _of_steps(lags, T)
+    precision = _per_series(rows, columns, values, responses[:, :p], deviations)
+    scale = sigma[..., None] * (np.arange(T) >= p).astype(dtype)
+    valid = all_hold(start.valid, nonnegative(sigma))
+    return GaussianPrior(mean, scale, valid=valid, precision=precision)
+
+
+@read_sparse_prior.register(RandomWalkRV)
+def _read_random_walk(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | None:
+    init_dist, innovation_dist, _ = rv.owner.inputs
+    (*batch, T), dtype = shape, rv.type.dtype
+    if op.ndim_supp > 1 or not _is_long(T, 1, batch):
+        return None
+    start = component(init_dist, "init_dist", (1, *batch))
+    steps = component(innovation_dist, "innovation_dist", (T - 1, *batch))
+    if start.support_ndim or steps.support_ndim:
+        return None
+    by_time = [start.scale, start.mean, steps.scale, steps.mean]
+    deviations, mean, sigma, drift = (pt.moveaxis(padded(x, len(shape)), 0, -1) for x in by_time)
+    if sigma.type.shape[-1] != 1:
+        return None
+    if is_zero(drift):
+        mean = pt.constant(0.0, dtype=dtype) if is_zero(mean) else mean
+    elif drift.type.shape[-1] == 1:
+        mean = mean + drift * np.arange(T, dtype=dtype)
+    else:
+        none = pt.zeros_like(drift[..., :1])
+        mean = mean + pt.cumsum(pt.concatenate([none, drift], axis=-1), axis=-1)
+    one = pt.constant(np.ones((T, 1), dtype=dtype))
+    rows, columns, values = _of_steps([pt.constant(1.0, dtype=dtype)], T)
+    deviations = pt.broadcast_to(deviations, (*batch, 1))
+    precision = _per_series(rows, columns, values, one, deviations)
+    scale = sigma * (np.arange(T) >= 1).astype(dtype)
+    valid = all_hold(start.valid, steps.valid)
+    return GaussianPrior(mean, scale, valid=valid, precision=precision)
+
+
+def _is_long(T: int, p: int, batch: Sequence[int]) -> bool:
+    return max(SMALL, 2 * p) < T and int(np.prod(batch, dtype=int)) * p <= MOST_STARTS
+
+
+def _responses(lags: Sequence[Variable], T: int) -> Variable:
+    """Return what becomes of the first values and of ``c = 1``, ``(T, p + 1)``.
+
+    ``(v_t, …, v_{t+p−1}, c)`` is a power of one matrix times where it starts; ``T`` rows of its
+    powers are made by doubling.
+    """
+    p, dtype = len(lags), lags[0].type.dtype
+    shift = pt.constant(np.eye(p + 1, k=1, dtype=dtype)[: p - 1])
+    last = pt.stack([*reversed(lags), pt.constant(1.0, dtype=dtype)])
+    constant = pt.constant(np.eye(1, p + 1, p, dtype=dtype))
+    power = pt.concatenate([shift, last[None, :], constant])
+    rows = pt.constant(np.eye(1, p + 1, dtype=dtype))
+    while (length := rows.type.shape[0]) < T:
+        rows = pt.concatenate([rows, rows @ power])
+        if 2 * length < T:
+            power = power @ power
+    return rows[:T]
+
+
+def _of_steps(lags: Sequence[Variable], T: int) -> tuple[np.ndarray, np.ndarray, Variable]:
+    """Return ``BᵀB`` by its entries: with ``a = (1, −ρ)``, ``Σ_j a_j a_{j+d}`` at ``(t, t − d)``.
+
+    The sum ends where the series does. The first values are not among the steps; they get 1.
+    """
+    p, dtype = len(lags), lags[0].type.dtype
+    a = [pt.constant(1.0, dtype=dtype), *(-lag for lag in lags)]
+    sums, rows, columns, places = [a[0]], [np.arange(p)], [np.arange(p)], [np.zeros(p, dtype=int)]
+    for d in range(p + 1):
+        t = np.arange(p + d, T)
+        rows.append(t)
+        columns.append(t - d)
+        places.append(len(sums) + np.minimum(p - d, T - 1 - t))
+        total = None
+        for j in range(p - d + 1):
+            product = a[j] * a[j + d]
+            total = product if total is None else total + product
+            sums.append(total)
+    place = np.concatenate(places)
+    # Not an index into a stack, which PyTensor would write out element by element.
+    values = sum(total * (place == i).astype(dtype) for i, total in enumerate(sums))
+    return np.concatenate(rows), np.concatenate(columns), folded(values)
+
+
+def _per_series(
+    rows: np.ndarray,
+    columns: np.ndarray,
+    values: Variable,
+    responses: Variable,
+    deviations: Variable,
+) -> Precision:
+    """Return the precision of several series with the same coefficients.
+
+    ``responses`` to the first values, ``(T, p)``, whose ``deviations`` are ``(*batch, p)``.
+    """
+    T, p = responses.type.shape
+    G = int(np.prod(deviations.type.shape[:-1], dtype=int))
+    dtype = values.type.dtype
+    first = np.arange(G)[:, None] * T
+    own = pt.reshape(deviations, (G, 1, 1, p)) * responses[:, None, :]
+    start = pt.constant(np.eye(G, dtype=dtype)[:, None, :, None]) * own
+    return Precision(
+        rows=(first + rows).reshape(-1),
+        columns=(first + columns).reshape(-1),
+        values=values if G == 1 else pt.tile(values, G),
+        log_det=pt.constant(0.0, dtype=dtype),
+        start=folded(pt.cast(pt.reshape(start, (G * T, G * p)), dtype)),
+        pinned=(first + np.arange(p)).reshape(-1),
+    )
+
+
+@read_sparse_prior.register(CARRV)
+def _read_car(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | None:
+    mean, W, alpha, tau, symmetric = op.dist_params(rv.owner)
+    (*batch, N), dtype = shape, rv.type.dtype
+    weights = known(weight_matrix(W)) if N > SMALL else None
+    if weights is None or not np.array_equal(weights, weights.T) or not np.all(known(symmetric)):
+        return None
+    degrees = weights.sum(axis=0)
+    if not (degrees > 0).all():
+        return None
+    alpha, tau = (pt.cast(pt.squeeze(parameter), dtype) for parameter in (alpha, tau))
+    if alpha.type.ndim or tau.type.ndim:
+        return None
+    G = int(np.prod(batch, dtype=int))
+    i, j = np.nonzero(np.tril(weights, -1))
+    own = np.diag(weights)
+    diagonal = pt.constant(degrees.astype(dtype)) - alpha * own.astype(dtype)
+    beside = -alpha * weights[i, j].astype(dtype)
+    rows, columns = np.concatenate([np.arange(N), i]), np.concatenate([np.arange(N), j])
+    P = SparseSymmetric(rows, columns, pt.concatenate([diagonal, beside]), N)
+    none = pt.constant(np.zeros((N, 0), dtype=dtype))
+    log_det, *_ = solve_banded(Order.of(rows, columns, N), [P], none)
+    first = np.arange(G)[:, None] * N
+    precision = Precision(
+        rows=(first + rows).reshape(-1),
+        columns=(first + columns).reshape(-1),
+        values=P.values if G == 1 else pt.tile(P.values, G),
+        log_det=G * log_det,
+        start=np.zeros((G * N, 0)),
+        pinned=np.zeros(0, dtype=int),
+    )
+    log_factor = pt.constant(0.5 * G * (N * LOG_2PI - np.log(degrees).sum()), dtype=dtype)
+    valid = all_hold(pt.gt(alpha, -1), pt.lt(alpha, 1), pt.gt(tau, 0))
+    return GaussianPrior(
+        mean, 1 / pt.sqrt(tau), log_factor=log_factor, valid=valid, precision=precision
+    )
