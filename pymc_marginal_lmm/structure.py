@@ -65,6 +65,11 @@ class Precision:
         What multiplies standard Normal ``z``.
     pinned : array of int, (k,)
         Elements that are nothing but ``start z``: their scale is 0, and ``P`` has 1 there.
+    mean_sd : array or Variable, ()
+        Where ``centred``.
+    centred : bool
+        The one ``z``, with a column of ones, has no prior, but the mean of all elements has one:
+        Normal around 0 with this standard deviation (:class:`pymc.ICAR`).
     """
 
     rows: np.ndarray
@@ -73,6 +78,8 @@ class Precision:
     log_det: Variable
     start: Array
     pinned: np.ndarray
+    mean_sd: Array = field(default_factory=lambda: np.zeros(()))
+    centred: bool = False
 
     @property
     def n_starts(self) -> int:
@@ -502,6 +509,7 @@ _SYMBOLIC = {
         "precision.values",
         "precision.log_det",
         "precision.start",
+        "precision.mean_sd",
     ),
     "responses": ("offset", "sigma", "correlation.matrix", "correlation.valid"),
     "factors": ("coefficients", "loadings.entries"),

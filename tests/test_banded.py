@@ -105,6 +105,21 @@ def map_of_areas() -> None:
     pm.Normal("y", b[0] + b[1] * X + w[AREA] + own[AREA], 0.7, observed=Y)
 
 
+def icar() -> None:
+    """With a sampled scale, and areas without rows."""
+    phi = pm.ICAR("phi", W=LATTICE.astype(int), sigma=pm.HalfNormal("sigma"))
+    b = pm.Normal("b", 0, 3)
+    pm.Normal("y", b * X + phi[AREA // 2], 0.7, observed=Y)
+
+
+def noncentred_icar() -> None:
+    """Beside areas for themselves, and with loadings instead of a scale."""
+    phi = pm.ICAR("phi", W=LATTICE.astype(int), zero_sum_stdev=pm.HalfNormal("sum_sd"))
+    own = pm.Normal("own", 0, 0.5, shape=12)
+    mean = pm.Flat("mean")
+    pm.Normal("y", mean + pm.HalfNormal("sigma") * phi[AREA] + own[AREA], 0.7, observed=Y)
+
+
 def flat_and_crossed() -> None:
     """Beside a band: a flat intercept, correlated effects, another response with its own noise."""
     w = pm.GaussianRandomWalk("w", sigma=pm.HalfNormal("sigma"), init_dist=start(), shape=T)
@@ -141,6 +156,8 @@ MODELS: dict[str, tuple[Callable[[], None], tuple[str, ...]]] = {
     "AR(3)": (autoregression(3, constant=False), ("w",)),
     "several AR(1)": (several_autoregressions, ("w",)),
     "map": (map_of_areas, ("w", "own", "b")),
+    "icar": (icar, ("phi", "b")),
+    "noncentred icar": (noncentred_icar, ("phi", "own", "mean")),
     "flat and crossed": (flat_and_crossed, ("w", "u", "intercept")),
     "nested means": (nested_means, ("w", "v")),
     "sigma by row": (sigma_by_row, ("w",)),
@@ -215,7 +232,7 @@ def test_gradient_of_the_dense_form(name: str, banded: None) -> None:
 
 
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "FAST_COMPILE"])
-@pytest.mark.parametrize("name", ["two walks", "AR(2)", "map"])
+@pytest.mark.parametrize("name", ["two walks", "AR(2)", "map", "icar"])
 def test_backends(name: str, backend: str, banded: None) -> None:
     plain, effects = build(name)
     marginal = unfolded(plain, list(effects))

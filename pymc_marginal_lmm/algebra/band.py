@@ -10,6 +10,10 @@ the columns it is needed for::
     δ = wΛ1η − v1        e = A11δ − c1        z = δᵀ(e − c1) + w ηᵀP1η
     A' = A22 − w RᵀΛ1X   c' = c2 − Rᵀδ        s' = s + z
 
+A variable whose mean has a prior (``ICAR``) has the square ``(gᵀx + z/σ)²`` more in ``Q``, with
+``g = Λ 1/(Nσ)``, and a ``z`` that has no prior. Its minimum over ``x`` is one square more for the
+others, and nothing cancels: that of ``gᵀw(η − Xδ2) + z/σ``, over ``1 + gᵀF11⁻¹g``.
+
 For given ``δ2`` of the others, ``x = w(η − X δ2)``. Gradients are those of the Op that solves
 (:class:`~pymc_marginal_lmm.ops.BlockTridiagonalSolve`) and of the products around it.
 """
@@ -28,7 +32,9 @@ from pymc_marginal_lmm.algebra.data import DataTerms
 from pymc_marginal_lmm.algebra.reduction import Reduced
 from pymc_marginal_lmm.algebra.scales import (
     columns_product,
+    effect_scale,
     loading_blocks,
+    n_centred,
     n_starts,
     packed_scale,
     trailing_columns,
@@ -48,6 +54,48 @@ __all__ = ["Swept", "by_coordinate", "draw_band", "sweep_band"]
 
 
 @dataclass(frozen=True)
+class Centring:
+    """Rows ``Gᵀ`` that the prior adds to those of the data, ``F11 = F + GGᵀ``.
+
+    Parameters
+    ----------
+    G, solved : Variable, (q, k)
+        And ``F⁻¹G``.
+    columns : array of int, (k,)
+        Of the ``z``, in the dense block.
+    sd : Variable, (k,)
+    """
+
+    G: Variable
+    solved: Variable
+    columns: np.ndarray
+    sd: Variable
+
+    @property
+    def _capacitance(self) -> Variable:
+        k = len(self.columns)
+        return as_float(np.eye(k)) + self.G.T @ self.solved
+
+    def weighted(self, rows: Variable) -> Variable:
+        """Return ``S⁻¹`` times rows ``(k, …)``."""
+        return pt.linalg.solve(self._capacitance, rows, b_ndim=2)
+
+    def corrected(self, X: Variable, more: Variable) -> Variable:
+        """Make draws with covariance ``F11⁻¹`` of those with ``F⁻¹``, given noise for the rows."""
+        return X - self.solved @ self.weighted(self.G.T @ X + more)
+
+    def log_det(self) -> Variable:
+        """Return ``log|F11| − log|F|``."""
+        return pt.linalg.slogdet(self._capacitance)[1]
+
+    def of_starts(self, size: int) -> Variable:
+        """Return what the rows hold of the ``z`` among all others, ``(k, size)``."""
+        hot = np.zeros((len(self.columns), size))
+        hot[np.arange(len(self.columns)), self.columns] = 1.0
+        return as_float(hot) / self.sd[:, None]
+
+
+@dataclass(frozen=True)
 class Swept:
     """What is left when the effects of a band are gone, and how to find these again.
 
@@ -58,7 +106,8 @@ class Swept:
     X, eta : Variable, (q, q2) and (q,)
         Of the module.
     factor : list of Variable
-        Of ``F11``.
+        Of ``F11`` without ``ggᵀ``.
+    centring : Centring or None
     w : Variable
     band : Band
     """
@@ -67,6 +116,7 @@ class Swept:
     X: Variable
     eta: Variable
     factor: list[Variable]
+    centring: Centring | None
     w: Variable
     band: Band
 
@@ -74,9 +124,12 @@ class Swept:
         """Return the mean of ``x`` given ``δ2``."""
         return self.w * (self.eta - self.X @ d2)
 
-    def noise(self, epsilon: Variable) -> Variable:
-        """Return ``L⁻ᵀε``, ``(q,)``, given as many standard Normal numbers."""
-        return banded_noise(self.band.order, self.factor, epsilon)
+    def noise(self, epsilon: Variable, more: Variable) -> Variable:
+        """Return what has covariance ``F11⁻¹``, ``(q,)``, given standard Normal numbers."""
+        x = banded_noise(self.band.order, self.factor, epsilon)
+        if self.centring is None:
+            return x
+        return self.centring.corrected(x[:, None], more[:, None])[:, 0]
 
 
 def by_coordinate(model: MixedModel, parts: Sequence[Variable], rest: float = 0.0) -> Variable:
@@ -152,7 +205,7 @@ def sweep_band(model: MixedModel, data: DataTerms) -> Swept:
     assert band is not None and blocks is not None
     A11 = SparseSymmetric(band.rows, band.columns, blocks.own, band.size)
     c1, v1 = (by_coordinate(model, parts) for parts in (data.c, data.v0))
-    R, A22 = blocks.right, data.A.dense
+    R, A22 = as_float(blocks.right), as_float(data.A.dense)
     c2, v2 = (
         pt.concatenate([as_float(np.zeros(0)), *(pt.reshape(part, (-1,)) for part in trailing)])
         for trailing in ([parts[i] for i in model.blocks.trailing] for parts in (data.c, data.v0))
@@ -173,22 +226,50 @@ def sweep_band(model: MixedModel, data: DataTerms) -> Swept:
     w, scale, P = data.w, _scale(model), _precision(model, band)
     a = c1 + A11.times(v1[:, None])[:, 0]
     right = scale[:, None] * pt.concatenate([R, a[:, None]], axis=1)
+    rows, sd = _centred_rows(model, band)
+    n_rows = rows.type.shape[1]
+    q2 = R.type.shape[1]
+    columns = q2 - k + np.flatnonzero(trailing_precision(model)[q2 - k :] == 0)
     own = A11.scaled(scale)
     F = SparseSymmetric(own.rows, own.columns, w * own.values, band.size)
-    log_det, solution, factor = solve_banded(band.order, [P, F], right)
+    solved_for = pt.concatenate([right, rows], axis=1) if n_rows else right
+    log_det, solution, factor = solve_banded(band.order, [P, F], solved_for)
+    centring = None
+    if n_rows:
+        centring = Centring(rows, solution[:, q2 + 1 :], columns, sd)
+        solution = solution[:, : q2 + 1]
+        log_det += centring.log_det()
     X, eta = solution[:, :-1], solution[:, -1]
     d = w * scale * eta - v1
     e = A11.times(d[:, None])[:, 0] - c1
     z = (d * (e - c1)).sum() + w * P.quadratic(eta)
-    rest = Reduced(
-        A=A22 - w * (R.T @ (scale[:, None] * X)),
-        c=c2 - R.T @ d,
-        s=data.s + z,
-        v=v2,
-        log_det=log_det,
-        constant=False,
-    )
-    return Swept(rest, X, eta, factor, w, band)
+    A = A22 - w * (R.T @ (scale[:, None] * X))
+    c, s = c2 - R.T @ d, data.s + z
+    if centring is not None:
+        own_part = w * (rows.T @ eta)[:, None]
+        others = centring.of_starts(q2) - w * (rows.T @ X)
+        weighted = centring.weighted(pt.concatenate([others, own_part], axis=1)) / w
+        A += others.T @ weighted[:, :-1]
+        c -= others.T @ weighted[:, -1]
+        s += own_part[:, 0] @ weighted[:, -1]
+        X += centring.solved @ weighted[:, :-1]
+        eta -= centring.solved @ weighted[:, -1]
+    rest = Reduced(A=A, c=c, s=s, v=v2, log_det=log_det, constant=False)
+    return Swept(rest, X, eta, factor, centring, w, band)
+
+
+def _centred_rows(model: MixedModel, band: Band) -> tuple[Variable, Variable]:
+    """Return ``G``, ``(q, k)``, and standard deviations: without loadings, as they are of ``v``."""
+    columns, sds = [as_float(np.zeros((band.size, 0)))], [as_float(np.zeros(0))]
+    for i, own in band.coordinates.items():
+        effect = model.effects[i]
+        if effect.precision is None or not effect.precision.centred:
+            continue
+        sd = as_float(effect.precision.mean_sd)
+        scale = pt.broadcast_to(effect_scale(effect)[:, 0, 0], (effect.size,))
+        columns.append(level_sums((scale / (effect.size * sd))[:, None], own, band.size))
+        sds.append(pt.reshape(sd, (1,)))
+    return pt.concatenate(columns, axis=1), pt.concatenate(sds)
 
 
 def draw_band(model: MixedModel, data: DataTerms, epsilon: Variable) -> Variable:
@@ -217,6 +298,7 @@ def draw_band(model: MixedModel, data: DataTerms, epsilon: Variable) -> Variable
         u2 = solution.u2 + noise
         d2 = scale @ u2 - rest.v
         valid = valid & pt.isfinite(solution.log_det)
-    x = swept.given(d2) + swept.noise(epsilon[:q])
+    end = q + q2 + n_centred(model)
+    x = swept.given(d2) + swept.noise(epsilon[:q], epsilon[q + q2 : end])
     # Where F overflowed there is no posterior to draw from: recover names such draws.
     return pt.where(valid, pt.concatenate([x, u2, epsilon[q + q2 :]]), np.nan)

@@ -20,7 +20,7 @@ from pymc_marginal_lmm.algebra.data import data_terms
 from pymc_marginal_lmm.algebra.density import LOG_2PI, log_evidence, within_support
 from pymc_marginal_lmm.algebra.posterior import Posterior, concatenated, posterior
 from pymc_marginal_lmm.algebra.prior import given_values, log_prior, standardized
-from pymc_marginal_lmm.algebra.scales import effect_scale, loading_blocks, n_starts
+from pymc_marginal_lmm.algebra.scales import effect_scale, loading_blocks, n_centred, n_starts
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import SparseSymmetric
 from pymc_marginal_lmm.structure import MixedModel, Share
@@ -77,7 +77,7 @@ def _places(model: MixedModel) -> tuple[list[np.ndarray], int]:
     for i in (*model.blocks.chain, *model.blocks.trailing):
         starts[i] = total
         total += model.factors[i].size
-    total += n_starts(model)
+    total += n_starts(model) + n_centred(model)
     for i, share, slots in _shares(model):
         factor = model.factors[i]
         own = starts[i] + np.arange(factor.size).reshape(factor.n_levels, factor.n_effects)

@@ -55,6 +55,8 @@ def log_evidence(model: MixedModel, data: DataTerms) -> Variable:
     for effect in model.effects:
         if effect.precision is not None:
             value = value + 0.5 * pt.cast(effect.precision.log_det, config.floatX)
+            if effect.precision.centred:  # a row more, and a flat coefficient
+                value = value - pt.log(as_float(effect.precision.mean_sd))
     return value
 
 

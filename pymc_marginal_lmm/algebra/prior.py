@@ -54,7 +54,11 @@ def log_prior(effect: RandomEffects, deviation: Variable) -> Variable:
     free = np.setdiff1d(np.arange(effect.size), precision.pinned)
     scale = pt.broadcast_to(effect_scale(effect)[:, 0, 0], (effect.size,))
     value = 0.5 * (as_float(precision.log_det) - effect.size * LOG_2PI)
-    if precision.n_starts:
+    if precision.centred:
+        sd = as_float(precision.mean_sd)
+        value = value - 0.5 * (d.mean() / sd) ** 2 - pt.log(sd)
+        d = d - d[precision.pinned[0]]
+    elif precision.n_starts:
         C = as_float(precision.start)
         z = pt.linalg.solve(C[pinned], d[pinned], b_ndim=1)
         value = value - 0.5 * (z**2).sum() - pt.linalg.slogdet(C[pinned])[1]

@@ -31,6 +31,7 @@ __all__ = [
     "effect_scale",
     "factor_layout",
     "loading_blocks",
+    "n_centred",
     "n_starts",
     "packed_scale",
     "prior_precision",
@@ -259,4 +260,18 @@ def trailing_precision(model: MixedModel) -> np.ndarray:
     """Return the diagonal of ``P0`` of the dense block, ``(q,)``."""
     trailing = [model.factors[i] for i in model.blocks.trailing]
     parts = [np.tile(prior_precision(model, factor), factor.n_levels) for factor in trailing]
-    return np.concatenate([np.zeros(0), *parts, np.ones(n_starts(model))])
+    return np.concatenate([np.zeros(0), *parts, _precision_of_starts(model)])
+
+
+def _precision_of_starts(model: MixedModel) -> np.ndarray:
+    """Return 1 for each start, 0 for those of centred variables."""
+    if model.blocks.band is None:
+        return np.zeros(0)
+    priors = [effect.precision for effect in model.effects if effect.precision]
+    parts = [np.full(prior.n_starts, 0.0 if prior.centred else 1.0) for prior in priors]
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def n_centred(model: MixedModel) -> int:
+    """Return the number of variables in a band whose mean has a prior."""
+    return int((_precision_of_starts(model) == 0).sum())

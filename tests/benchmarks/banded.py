@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pymc as pm
+import pytensor.tensor as pt
 
 import pymc_marginal_lmm as mlmm
 from tests.benchmarks.gradient import in_jax, in_numba
@@ -39,21 +40,36 @@ def autoregression() -> None:
     pm.Normal("y", w, pm.HalfNormal("noise"), observed=rng.normal(size=STEPS))
 
 
+def neighbours() -> np.ndarray:
+    row, column = np.divmod(np.arange(ROWS * COLUMNS), COLUMNS)
+    return (abs(row[:, None] - row) + abs(column[:, None] - column) == 1).astype(int)
+
+
 def car() -> None:
+    W, alpha, tau = neighbours().astype(float), pm.Uniform("alpha", 0, 1), pm.Gamma("tau", 2, 2)
+    areas(pm.CAR("w", mu=np.zeros(len(W)), W=W, alpha=alpha, tau=tau))
+
+
+def icar() -> None:
+    areas(pm.ICAR("w", W=neighbours(), sigma=pm.HalfNormal("sigma")))
+
+
+def areas(w: pt.TensorVariable) -> None:
     """Areas with their neighbours, and each for itself."""
-    rng = np.random.default_rng(1)
     n = ROWS * COLUMNS
-    row, column = np.divmod(np.arange(n), COLUMNS)
-    W = abs(row[:, None] - row) + abs(column[:, None] - column) == 1
-    alpha, tau = pm.Uniform("alpha", 0, 1), pm.Gamma("tau", 2, 2)
-    w = pm.CAR("w", mu=np.zeros(n), W=W.astype(float), alpha=alpha, tau=tau)
+    rng = np.random.default_rng(1)
     own = pm.Normal("own", 0, pm.HalfNormal("sd"), shape=n)
     area = np.arange(2 * n) // 2
     mean = pm.Normal("b") + (w + own)[area]
     pm.Normal("y", mean, pm.HalfNormal("noise"), observed=rng.normal(size=2 * n))
 
 
-CASES: dict[str, Callable[[], None]] = {"walk": walk, "autoregression": autoregression, "car": car}
+CASES: dict[str, Callable[[], None]] = {
+    "walk": walk,
+    "autoregression": autoregression,
+    "car": car,
+    "icar": icar,
+}
 
 
 def memory() -> float:

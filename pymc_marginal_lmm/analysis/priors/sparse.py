@@ -8,7 +8,8 @@ r"""Long random walks and autoregressions, and large maps, by their precision.
 ``x`` is what comes of unit steps from zeros, of the precision ``BᵀB`` with ``(Bx)_t = ε_t`` and
 determinant 1; the first ``p`` values are ``z`` times their standard deviations, and ``start`` is
 what comes of them. Neither divides by a standard deviation. A random walk is the same with
-``ρ = 1``, a CAR ``x / √τ`` with ``P = D − αW``.
+``ρ = 1``, a CAR ``x / √τ`` with ``P = D − αW``. An ICAR is ``z + σx``, where ``x`` is 0 in one area
+and has the precision ``D − W`` in all others; what has a prior instead of ``z`` is the mean of all.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.distributions.multivariate import CARRV
+from pymc.distributions.multivariate import CARRV, ICARRV
 from pymc.distributions.timeseries import AutoRegressiveRV, RandomWalkRV
 from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
+from scipy.sparse import csgraph as graph
 
 from pymc_marginal_lmm.analysis.priors.prior import GaussianPrior, known, read_sparse_prior
 from pymc_marginal_lmm.analysis.priors.spatial import LOG_2PI, folded, weight_matrix
@@ -205,3 +207,40 @@ def _read_car(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | N
     return GaussianPrior(
         mean, 1 / pt.sqrt(tau), log_factor=log_factor, valid=valid, precision=precision
     )
+
+
+@read_sparse_prior.register(ICARRV)
+def _read_icar(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | None:
+    W, sigma, mean_sd = rv.owner.op.dist_params(rv.owner)
+    dtype, weights = rv.type.dtype, known(W)
+    if len(shape) != 1 or weights is None or shape[0] <= SMALL or sigma.type.ndim:
+        return None
+    (N,) = shape
+    neighbours = (np.tril(weights, -1) != 0) | (np.tril(weights, -1).T != 0)
+    i, j = np.nonzero(np.tril(neighbours))
+    if graph.connected_components(neighbours)[0] > 1 or mean_sd.type.ndim:
+        return None
+    degrees = neighbours.sum(axis=0).astype(dtype)
+    degrees[0] = 1.0
+    others = j > 0  # area 0 stands for itself
+    i, j = i[others], j[others]
+    rows, columns = np.concatenate([np.arange(N), i]), np.concatenate([np.arange(N), j])
+    values = pt.constant(np.concatenate([degrees, -np.ones(len(i), dtype=dtype)]))
+    P = SparseSymmetric(rows, columns, values, N)
+    none = pt.constant(np.zeros((N, 0), dtype=dtype))
+    log_det = folded(solve_banded(Order.of(rows, columns, N), [P], none)[0])
+    precision = Precision(
+        rows=rows,
+        columns=columns,
+        values=values,
+        log_det=log_det,
+        start=np.ones((N, 1)),
+        pinned=np.zeros(1, dtype=int),
+        mean_sd=mean_sd if known(mean_sd) is None else np.asarray(known(mean_sd)),
+        centred=True,
+    )
+    log_factor = 0.5 * ((N - 1) * LOG_2PI - log_det) - np.log(N) + (N - 1) * pt.log(sigma)
+    scale = sigma * (np.arange(N) > 0).astype(dtype)
+    valid = all_hold(pt.gt(sigma, 0), pt.gt(mean_sd, 0))
+    zero = pt.constant(0.0, dtype=dtype)
+    return GaussianPrior(zero, scale, log_factor=log_factor, valid=valid, precision=precision)
