@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -17,15 +17,18 @@ from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
 import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.analysis.ordering import longest_chain
 from pymc_marginal_lmm.model.conditional import ConditionalRV
 from pymc_marginal_lmm.model.marginal_rv import inline
 from pymc_marginal_lmm.model.marginalize import Names
+from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor, RandomEffects
 from tests.models import CanonicalModel
 
 __all__ = [
     "BACKENDS",
     "DenseReference",
     "dense_reference",
+    "long_chain",
     "models_of",
     "posterior_of_effects",
     "random_point",
@@ -47,6 +50,13 @@ def unfolded(model: pm.Model, rvs: Names | None = None) -> pm.Model:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Normal variables stay sampled", UserWarning)
         return mlmm.marginalize(model, rvs, fold_scales=False)
+
+
+def long_chain(
+    factors: Sequence[GroupingFactor], coupled: Collection[int], effects: Sequence[RandomEffects]
+) -> BlockStructure:
+    """Stand in for ``block_structure``: small models are then eliminated as large ones are."""
+    return longest_chain(factors, coupled)
 
 
 class Models(NamedTuple):

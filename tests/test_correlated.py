@@ -19,7 +19,7 @@ import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm import NotMarginalizable
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.structure import MixedModel
-from tests.helpers import dense_reference, random_point, unfolded
+from tests.helpers import dense_reference, long_chain, random_point, unfolded
 from tests.models.correlated import decay
 from tests.models.registry import lkj
 
@@ -182,9 +182,8 @@ def test_uneven_parts() -> None:
 
 def test_nested_batches_in_a_long_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     from pymc_marginal_lmm.analysis import read
-    from pymc_marginal_lmm.analysis.ordering import longest_chain
 
-    monkeypatch.setattr(read, "block_structure", longest_chain)
+    monkeypatch.setattr(read, "block_structure", long_chain)
     N = 12
     with pm.Model() as model:
         tau = pm.HalfNormal("tau", shape=3)

@@ -12,10 +12,16 @@ from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.analysis import read
-from pymc_marginal_lmm.analysis.ordering import longest_chain
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.structure import MixedModel
-from tests.helpers import BACKENDS, assert_same_posterior, dense_reference, random_point, unfolded
+from tests.helpers import (
+    BACKENDS,
+    assert_same_posterior,
+    dense_reference,
+    long_chain,
+    random_point,
+    unfolded,
+)
 from tests.models import by_name
 
 NESTED = ["nested", "three_levels", "hierarchical_mean_by_index", "nested_slopes_and_items"]
@@ -24,7 +30,7 @@ NESTED = ["nested", "three_levels", "hierarchical_mean_by_index", "nested_slopes
 @pytest.fixture
 def chains(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let small models be eliminated as large ones are."""
-    monkeypatch.setattr(read, "block_structure", longest_chain)
+    monkeypatch.setattr(read, "block_structure", long_chain)
     yield
 
 
@@ -68,7 +74,7 @@ def test_gradient_is_that_of_one_leading_factor(
     name = "three_levels" if backend == "NUMBA" else "nested_slopes_and_items"
     plain = by_name(name).build()
     short = unfolded(plain)
-    monkeypatch.setattr(read, "block_structure", longest_chain)
+    monkeypatch.setattr(read, "block_structure", long_chain)
     long = unfolded(plain)
     assert len(structure_of(short).blocks.chain) == 1
     assert len(structure_of(long).blocks.chain) == 3

@@ -173,7 +173,6 @@ def test_most_models_are_free_of_rows() -> None:
         "nonlinear_coefficient",
         "gaussian_process_errors",
         "few_long_series",
-        "autoregressions_of_second_order",
     ]
 
 
