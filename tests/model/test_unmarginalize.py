@@ -59,6 +59,7 @@ def assert_same(one: pm.Model, other: pm.Model, seeds: Iterator[int] | range = r
         assert_allclose(densities[1](point), expected, rtol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:Normal variables stay sampled:UserWarning")
 @pytest.mark.parametrize("canonical", MODELS[::4], ids=str)
 def test_canonical_models(canonical: CanonicalModel) -> None:
     plain = canonical.build()
