@@ -117,10 +117,10 @@ def without_start(model: pm.Model) -> pm.Model:
 
 
 def test_nothing_to_restore() -> None:
-    with pytest.raises(ValueError, match="no integrated effects to restore"):
+    with pytest.raises(ValueError, match="has no integrated effects"):
         mlmm.unmarginalize(crossed())
     plain = by_name("random_intercept").build()
-    with pytest.raises(ValueError, match="no integrated effects to restore"):
+    with pytest.raises(ValueError, match="has no integrated effects"):
         mlmm.unmarginalize(mlmm.conditional(mlmm.marginalize(plain)))
 
 
