@@ -68,7 +68,9 @@ def evaluate(model: pm.Model, graph: Variable, recipe: Recipe) -> float:
         for rv in model.free_RVs
     ]
     inputs = [model.rvs_to_values[rv] for rv in model.free_RVs]
-    function = pytensor.function(inputs, graph, mode=INTERPRETER, on_unused_input="ignore")
+    # PyMC's density of a CAR fails in PyTensor's interpreter unless its graph is rewritten.
+    mode = "FAST_COMPILE" if any(v.family == "CAR" for v in recipe.variables) else INTERPRETER
+    function = pytensor.function(inputs, graph, mode=mode, on_unused_input="ignore")
     return float(function(*values))
 
 

@@ -95,8 +95,9 @@ class Fold:
             return Place(s, None, s, -xp.log(s), beyond)
         d = xp.log(p) - xp.log(s)
         normal = issubclass(self.prior, HalfNormalRV)
-        # One number for all: PyTensor takes the sum of constants to tell them from others.
-        beyond = squared if normal else largest / 4 / xp.max(xp.maximum(p, one))
+        # PyTensor takes the sum of constants to tell them from others: it must be finite.
+        most = np.asarray(largest / 1e8, dtype)
+        beyond = squared if normal else xp.minimum(largest / 4 / xp.maximum(p, one), most)
         return Place(s, p, s / p, d, beyond)
 
     def forward(self, tau: Variable, scale: Variable) -> Variable:
