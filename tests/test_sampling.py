@@ -54,6 +54,7 @@ QUICK = {
 """Forms that are sampled in the fast suite; --runslow samples all of them."""
 
 
+@pytest.mark.filterwarnings("ignore:Normal variables stay sampled")
 @pytest.mark.parametrize(
     ("canonical", "sampler"),
     [

@@ -26,8 +26,6 @@ CROSSED = [
     "crossed_different_widths",
     "crossed_correlated_slopes",
     "hierarchical_mean_by_index",
-    "two_likelihoods_of_two_families",
-    "two_responses_with_loadings",
     "flat_coefficients",
     "data_predictors",
     "sigma_by_cell",

