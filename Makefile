@@ -9,12 +9,13 @@ ARGS ?=
 .DEFAULT_GOAL := help
 # Two installs at once would get into each other's way.
 .NOTPARALLEL:
-.PHONY: help demo test bench paper docs linkcheck notebooks lint format clean
+.PHONY: help demo test random bench paper docs linkcheck notebooks lint format clean
 
 help:
 	@echo 'make demo    fit an example as it is written and marginalized, and compare'
 	@echo '             (another one: make demo ARGS=penicillin; all choices: make demo ARGS=--help)'
 	@echo 'make test    run the tests (some: make test ARGS="-k recover"; long ones too: ARGS=--runslow)'
+	@echo 'make random  random models with new seeds (SEEDS="1 2 3", MODELS=1000 for each)'
 	@echo 'make bench   measure, and write docs/benchmarks.md (DATA=folder: the models of the paper too)'
 	@echo 'make docs    build the documentation: docs/_build/html/index.html'
 	@echo 'make linkcheck  check its links to other sites'
@@ -33,6 +34,15 @@ demo: $(VENV)/.installed-demo
 # One BLAS thread: threads spin on small matrices, and there is one worker per core already.
 test: $(VENV)/.installed-dev
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+# New seeds find new faults: a failing model prints as a program.
+SEEDS ?= $(shell date +%s)
+MODELS ?= 1000
+random: $(VENV)/.installed-dev
+	for seed in $(SEEDS); do \
+	    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests/test_random_models.py \
+	        --runslow -k test_many --random-models=$(MODELS) --hypothesis-seed=$$seed $(ARGS) || exit 1; \
+	done
 
 # The linear algebra of most models is too small for several threads.
 bench: $(VENV)/.installed-dev

@@ -11,6 +11,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--runslow", action="store_true", help="run long sampling and property tests too"
     )
+    parser.addoption(
+        "--random-models",
+        type=int,
+        default=2400,
+        metavar="N",
+        help="so many models in all for the long random tests (with --runslow)",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

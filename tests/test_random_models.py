@@ -266,29 +266,36 @@ def test_random_roles() -> None:
 # rather than many more examples in one.
 
 
-@pytest.mark.slow
-def test_many_random_models() -> None:
-    run(LONG, 1000, check_all, recipes())
+@pytest.fixture
+def share(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """Share the models of ``--random-models`` out, of 2,400 so many."""
+    total = request.config.getoption("--random-models")
+    return lambda n: max(1, round(n * total / 2400))
 
 
 @pytest.mark.slow
-def test_many_random_selections_and_the_identity() -> None:
-    run(LONG, 300, check_some, recipes(), st.data())
+def test_many_random_models(share: Callable[[int], int]) -> None:
+    run(LONG, share(1000), check_all, recipes())
 
 
 @pytest.mark.slow
-def test_many_random_hostile_models() -> None:
-    run(LONG, 500, check_hostile, hostile_recipes())
+def test_many_random_selections_and_the_identity(share: Callable[[int], int]) -> None:
+    run(LONG, share(300), check_some, recipes(), st.data())
 
 
 @pytest.mark.slow
-def test_many_random_folded_models() -> None:
-    run(LONG, 300, check_folded, recipes_of_scales())
+def test_many_random_hostile_models(share: Callable[[int], int]) -> None:
+    run(LONG, share(500), check_hostile, hostile_recipes())
 
 
 @pytest.mark.slow
-def test_many_random_roles() -> None:
-    run(LONG, 300, check_all, recipes_with_roles())
+def test_many_random_folded_models(share: Callable[[int], int]) -> None:
+    run(LONG, share(300), check_folded, recipes_of_scales())
+
+
+@pytest.mark.slow
+def test_many_random_roles(share: Callable[[int], int]) -> None:
+    run(LONG, share(300), check_all, recipes_with_roles())
 
 
 # --- What they found ------------------------------------------------------------------------------
