@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.explain import Explanation, explain
 from pymc_marginal_lmm.model.conditional import conditional
+from pymc_marginal_lmm.model.fit import fit
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.marginalize import marginalize
 from pymc_marginal_lmm.model.noncenter import noncenter
@@ -27,6 +28,7 @@ __all__ = [
     "conditional",
     "explain",
     "finish_bambi",
+    "fit",
     "marginalize",
     "noncenter",
     "recover",

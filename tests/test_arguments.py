@@ -155,6 +155,14 @@ BAD_FLAGS: dict[str, tuple[Call, str]] = {
     "None": (lambda w: None, "must be True or False, not None"),
 }
 
+BAD_COUNTS: dict[str, tuple[Call, str]] = {
+    "none": (lambda w: 0, "must be a number of at least 1, not 0"),
+    "negative": (lambda w: -3, "must be a number of at least 1, not -3"),
+    "float": (lambda w: 2.5, "must be a number of at least 1, not 2.5"),
+    "flag": (lambda w: True, "must be a number of at least 1, not True"),
+    "str": (lambda w: "many", "must be a number of at least 1, not 'many'"),
+}
+
 PLAIN = {
     "the plain model": (lambda w: w.model, "model has no integrated effects: pass the model that"),
     "Bambi's": (lambda w: bambi_model(), "model has no integrated effects: pass the model that"),
@@ -205,6 +213,21 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
             lambda w: None,
             [("", {"str": (lambda w: "JAX", "compile_kwargs must be a dict of keyword")})],
         ),
+    },
+    "fit": {
+        "model": (lambda w: w.model, [("", NO_MODEL)]),
+        "draws": (lambda w: 10, [("draws ", BAD_COUNTS)]),
+        "chains": (lambda w: 2, [("chains ", BAD_COUNTS)]),
+        "rvs_to_marginalize": (
+            lambda w: "u",
+            [("rvs_to_marginalize ", BAD_NAMES), ("", BAD_VARIABLES)],
+        ),
+        "random_seed": (lambda w: 1, [("", BAD_SEEDS)]),
+        "backend": (
+            lambda w: "jax",
+            [("", {"unknown": (lambda w: "torch", "backend must be .*not 'torch'")})],
+        ),
+        "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
     },
     "sample": {
         "model": (lambda w: w.model, [("", NO_MODEL)]),
@@ -283,6 +306,7 @@ def test_the_model_of_the_context(name: str) -> None:
     rest: dict[str, Any] = {
         "noncenter": {"rvs": "u"},
         "recover": {"idata": world.idata, "progressbar": False},
+        "fit": {"draws": 3, "chains": 1, "progressbar": False},
         "sample": {"draws": 3, "tune": 3, "chains": 1, "cores": 1, "nuts_sampler": "pymc"},
     }.get(name, {})
     if name == "sample":

@@ -29,7 +29,7 @@ from pymc_marginal_lmm.model.batched import inlined, over_draws
 from pymc_marginal_lmm.model.conditional import ConditionalRV, conditional
 from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops, recoverable
 
-__all__ = ["Recovery", "drawer", "merged", "recover"]
+__all__ = ["Recovery", "as_dataset", "drawer", "merged", "recover"]
 
 UNCOMPILED = Mode(linker="py", optimizer=None)
 """For a few calls, each over many draws, rewriting a graph costs more than it saves."""
@@ -184,7 +184,7 @@ class Recovery:
         _check_parameters(self.parameters, posterior)
         n_chains, n_draws = (posterior.sizes[dim] for dim in ("chain", "draw"))
         results = self._values(posterior, n_chains, n_draws) if self.names else {}
-        return _as_dataset(results, self.full, posterior, dims or {}, coords or {})
+        return as_dataset(results, self.full, posterior, dims or {}, coords or {})
 
     def _values(self, posterior: Dataset, n_chains: int, n_draws: int) -> dict[str, np.ndarray]:
         columns = [_column(posterior[rv.name], rv) for rv in self.parameters]
@@ -296,13 +296,14 @@ def _point(parameters: Sequence, posterior: Any, chain: int, draw: int) -> str:
     return ", ".join(shown)[:300]
 
 
-def _as_dataset(
+def as_dataset(
     results: dict[str, np.ndarray],
     model: Model,
     posterior: Dataset,
     own_dims: Mapping[str, Any],
     own_coords: Mapping[Any, Any],
 ) -> Dataset:
+    """Return results by name, ``(chain, draw, …)``, with dims and coords of a model."""
     known: dict[str, Any] = {**model.named_vars_to_dims, **own_dims}
     dims: dict[Any, Any] = {name: list(known[name]) for name in results if known.get(name)}
     used = {dim for names in dims.values() for dim in names}

@@ -28,7 +28,7 @@ from pymc_marginal_lmm.model.recover import Recovery
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 
-__all__ = ["sample"]
+__all__ = ["groups_of_data", "plain_and_marginal", "sample"]
 
 
 def sample(
@@ -100,14 +100,12 @@ def sample(
     selected = checked_names(kwargs.pop("var_names", None), "var_names")
     bambi_model = model if is_bambi(model) else None
     model = pymc_model(model)
-    plain = unmarginalize(model) if marginal_ops(model) else model
+    plain, marginal = plain_and_marginal(model, rvs, fold=fold)
     names = [variable.name for variable in plain.unobserved_RVs]
     if unknown := [name for name in selected or () if name not in names]:
         raise ValueError(f"var_names {unknown} are not among {names}.")
     want = wanted(kwargs, plain)
 
-    as_it_is = plain is not model and rvs is None
-    marginal = model if as_it_is else _marginal(model, rvs, fold)
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
     if kwargs.get("initvals") is not None:
         kwargs["initvals"] = _initial_values_in(marginal, plain, kwargs["initvals"])
@@ -143,14 +141,28 @@ def sample(
 
 def _no_parameters(model: Model, draws: int, chains: int) -> DataTree:
     """Return what ``pm.sample`` would, if it did not refuse models without free variables."""
-    idata = pm.to_inference_data(prior={}, model=model)
     posterior = Dataset(coords={"chain": np.arange(chains), "draw": np.arange(draws)})
-    groups = {
+    return DataTree.from_dict({"posterior": posterior, **groups_of_data(model)})
+
+
+def groups_of_data(model: Model) -> dict[str, Dataset]:
+    """Return the groups of a result that hold no draws: observed and constant data."""
+    idata = pm.to_inference_data(prior={}, model=model)
+    return {
         name: group.to_dataset()
         for name, group in idata.children.items()
         if not name.startswith("prior")
     }
-    return DataTree.from_dict({"posterior": posterior, **groups})
+
+
+def plain_and_marginal(model: Model, rvs: list[Any] | None, *, fold: bool) -> tuple[Model, Model]:
+    """Return the plain model, and the marginal one that is sampled in its place.
+
+    A marginal model is sampled as it is, unless variables are named.
+    """
+    if not marginal_ops(model):
+        return model, _marginal(model, rvs, fold)
+    return unmarginalize(model), model if rvs is None else _marginal(model, rvs, fold)
 
 
 def _check_arguments(kwargs: Mapping[str, Any]) -> None:

@@ -1,0 +1,207 @@
+"""From a log density to weighted points that can be trusted as far as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from arviz_stats.base import array_stats
+from scipy.special import logsumexp
+
+from pymc_marginal_lmm.importance.adapt import Pool, effective_number, evaluated, next_proposal
+from pymc_marginal_lmm.importance.modes import LogDensity, first_mixture
+from pymc_marginal_lmm.importance.proposal import Proposal, near
+from pymc_marginal_lmm.importance.reflections import Reflections
+
+__all__ = ["Integral", "Round", "integrate", "khat_threshold"]
+
+REPLICATES = 16
+"""Independent parts of the last batch, whose differences give the Monte Carlo error."""
+
+GOOD = 0.65
+"""Effective draws per evaluation at which adaptation ends."""
+
+IMPROVED = 1.05
+"""A round that is better by less than this is idle; after two of these adaptation ends too."""
+
+ROUNDS = 10
+
+RETRIES = 2
+"""Further last batches, where the tail of the weights is too heavy."""
+
+LEAST = 500
+"""Draws that are aimed at in any case: of fewer, a tail says nothing."""
+
+BUDGET = 4
+"""The last batch has at most so many evaluations per draw that is wanted."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round reached, for whoever waits: evaluations, effective draws, k̂."""
+
+    n_evaluations: int
+    effective_draws: float
+    khat: float
+
+
+@dataclass(frozen=True)
+class Integral:
+    """Weighted points of the half space, and what they are worth.
+
+    Parameters
+    ----------
+    x : array, (N, d)
+    log_weights : array, (N,)
+        ``log p(x)/q(x)``, not smoothed: their mean is the evidence.
+    log_evidence, log_evidence_mcse : float
+        Of the density on the whole space, with the Monte Carlo standard error.
+    khat : float
+        Shape of the weights' tail.
+    effective_draws : float
+        Kish's number.
+    n_evaluations : int
+        All that were made, those of adaptation included.
+    proposal : Proposal
+        The last one.
+    """
+
+    x: np.ndarray
+    log_weights: np.ndarray
+    log_evidence: float
+    log_evidence_mcse: float
+    khat: float
+    effective_draws: float
+    n_evaluations: int
+    proposal: Proposal
+
+    @property
+    def trusted(self) -> bool:
+        """Whether ``khat`` is below the threshold for so many points."""
+        return self.khat < khat_threshold(len(self.x))
+
+    def heaviest_axis(self) -> int:
+        """Return the coordinate in which the points that weigh most lie farthest out."""
+        most = np.argsort(self.log_weights)[-max(3, len(self.x) // 500) :]
+        distance = np.abs(self.x - np.median(self.x, axis=0))
+        spread = np.maximum(np.median(distance, axis=0), np.finfo(float).tiny)
+        return int(np.argmax((distance[most] / spread).mean(axis=0)))
+
+    def resample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return ``n`` points without weights, in random order: ``(n, d)``.
+
+        Weights are Pareto smoothed, and points repeated as evenly as they allow (systematic
+        resampling).
+        """
+        smoothed, _ = _smoothed(self.log_weights)
+        ends = np.cumsum(np.exp(smoothed - logsumexp(smoothed)))
+        places = (np.arange(n) + rng.random()) / n * ends[-1]
+        return self.x[rng.permutation(np.searchsorted(ends, places))]
+
+
+def khat_threshold(n: int) -> float:
+    """Return ``min(1 − 1/log₁₀ n, 0.7)``, up to which smoothed weights are reliable."""
+    return min(1 - 1 / np.log10(n), 0.7)
+
+
+def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    kept = np.isfinite(log_weights)
+    smoothed = np.full(len(log_weights), -np.inf)
+    # It takes log-likelihoods, whose negative is the logarithm of a weight.
+    smoothed[kept], khat = array_stats.psislw(-log_weights[kept])
+    return smoothed, float(khat)
+
+
+def integrate(
+    log_density: LogDensity,
+    starts: Sequence[np.ndarray],
+    reflections: Reflections,
+    *,
+    draws: int,
+    rng: np.random.Generator,
+    report: Callable[[Round], None] = lambda _: None,
+) -> Integral:
+    """Integrate a density: modes, rounds of adaptation, one last batch.
+
+    Parameters
+    ----------
+    log_density : callable
+        From points ``(N, d)`` to log densities ``(N,)``; nan counts as -inf.
+    starts : sequence of array, (d,)
+        Where to look for modes from.
+    reflections : Reflections
+        Changes of sign that the density does not notice.
+    draws : int
+        So many effective draws are aimed at.
+    rng : numpy.random.Generator
+    report : callable, optional
+        Is given each :class:`Round`.
+
+    Raises
+    ------
+    NoMode
+        The density is zero at all starting points.
+    """
+    count = 0
+
+    def counted(x: np.ndarray) -> np.ndarray:
+        nonlocal count
+        count += len(x)
+        return log_density(x)
+
+    def state(log_weights: np.ndarray) -> Round:
+        khat = _smoothed(log_weights)[1]
+        return Round(count, effective_number(log_weights), khat)
+
+    mixture = first_mixture(counted, starts, reflections)
+    d = mixture.dim
+    sample = mixture.draw(1024, rng)[0]
+    proposal = Proposal(mixture, near(reflections, reflections.fold(sample), np.ones(1024)))
+    size = 1 << int(np.ceil(np.log2(max(256, 80 * d))))
+    pool = Pool(np.zeros((0, d)), np.zeros(0), ())
+    best: tuple[float, Proposal] = (-1.0, proposal)
+    idle = 0
+    for _ in range(ROUNDS):
+        x, drawn = proposal.draw(size, rng)
+        log_p = evaluated(counted, reflections, x)
+        now = state(log_p - drawn.log_density(x))
+        report(now)
+        efficiency = now.effective_draws / size
+        idle = 0 if efficiency > IMPROVED * best[0] else idle + 1
+        best = max(best, (efficiency, proposal), key=lambda pair: pair[0])
+        if len(pool.proposals) >= 2 and (efficiency > GOOD or idle == 2):
+            break
+        pool = pool.with_points(x, log_p, drawn)
+        proposal = next_proposal(pool, reflections, rng)
+    efficiency, proposal = best
+    for attempt in range(1 + RETRIES):
+        per = int(np.ceil(max(draws, LEAST) / max(efficiency, 1 / BUDGET) / REPLICATES))
+        parts = []
+        for _ in range(REPLICATES):
+            x, drawn = proposal.draw(per, rng)
+            parts.append((x, evaluated(counted, reflections, x), drawn))
+        x = np.concatenate([x for x, *_ in parts])
+        weights = [log_p - drawn.log_density(x) for x, log_p, drawn in parts]
+        log_weights = np.concatenate(weights)
+        last = state(log_weights)
+        report(last)
+        if last.khat < khat_threshold(len(x)) or attempt == RETRIES:
+            break
+        # What the tail has shown is learned from, and another batch is drawn.
+        pool = pool.with_points(x, np.concatenate([log_p for _, log_p, _ in parts]), proposal)
+        efficiency = last.effective_draws / len(x)
+        proposal = next_proposal(pool, reflections, rng)
+    by_part = np.array([logsumexp(part) for part in weights]) - np.log(per)
+    log_evidence = float(logsumexp(by_part) - np.log(REPLICATES))
+    spread = np.exp(by_part - log_evidence).std(ddof=1) / np.sqrt(REPLICATES)
+    return Integral(
+        x=x,
+        log_weights=log_weights,
+        log_evidence=log_evidence,
+        log_evidence_mcse=float(spread),
+        khat=last.khat,
+        effective_draws=last.effective_draws,
+        n_evaluations=count,
+        proposal=proposal,
+    )
