@@ -27,7 +27,6 @@ from pytensor.graph.basic import Variable
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
-from tests.helpers import unfolded
 from tests.random_models import (
     HardlyIdentified,
     NotAffine,
@@ -50,14 +49,16 @@ CI = settings(**QUIET, derandomize=True, database=None)
 LONG = settings(**QUIET, derandomize=False, print_blob=True)
 
 
-def marginalize(model: pm.Model, names: list[str] | None = None) -> pm.Model:
+def marginalize(
+    model: pm.Model, names: list[str] | None = None, *, fold_scales: bool = False
+) -> pm.Model:
     """Marginalize; that not all could be integrated out is a result like others."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "No variable of this model", UserWarning)
         warnings.filterwarnings("ignore", "Normal variables stay sampled", UserWarning)
         # One of the spellings of an index counts from the end.
         warnings.filterwarnings("ignore", ".* negative element", UserWarning)
-        return unfolded(model, names)
+        return mlmm.marginalize(model, names, fold_scales=fold_scales)
 
 
 def evaluate(model: pm.Model, graph: Variable, recipe: Recipe) -> float:
@@ -202,7 +203,7 @@ def check_folded(recipe: Recipe) -> None:
     plain = build(recipe)
     reference = marginalize(plain)
     assume(reference is not plain)
-    folded = mlmm.marginalize(plain)
+    folded = marginalize(plain, fold_scales=True)
     folds = (FoldedScale, FoldedCholesky)
     known = {v.name: v for v in recipe.variables}
     assume(any(isinstance(t, folds) for t in folded.rvs_to_transforms.values()))

@@ -37,6 +37,7 @@ def test_all_models_have_classes() -> None:
 
 
 @pytest.mark.parametrize(("name", "strategy"), CHOSEN)
+@pytest.mark.filterwarnings("ignore:Normal variables stay sampled")
 def test_every_strategy_that_an_experiment_has(name: str, strategy: str) -> None:
     plain = build(name)
     model = transformed(plain, name, strategy)
