@@ -11,10 +11,10 @@ with the density ``2ᴷ p(x)``. A proposal on the whole space is folded in, ``Σ
 of the reflections that matter, and points that lie beyond one of the others weigh nothing.
 
 **Proposal.** A mixture of multivariate Student-t distributions (:class:`StudentMixture`), drawn by
-scrambled Sobol points, and adapted in rounds (:func:`~pymc_marginal_lmm.importance.adapt.adapt`).
+scrambled Sobol points, and adapted in rounds (:mod:`~pymc_marginal_lmm.importance.adapt`).
 
 **Result.** One last batch of the adapted proposal, of independent replicates
-(:func:`~pymc_marginal_lmm.importance.integrate.integrate`): with ``w_i = p(x_i)/q(x_i)``,
+(:mod:`~pymc_marginal_lmm.importance.integrate`): with ``w_i = p(x_i)/q(x_i)``,
 
     log evidence = log (1/N) Σ w_i         effective draws = (Σ w_i)² / Σ w_i²
 
