@@ -24,6 +24,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.variable import TensorConstant
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
@@ -69,8 +72,14 @@ def evaluate(model: pm.Model, graph: Variable, recipe: Recipe) -> float:
         for rv in model.free_RVs
     ]
     inputs = [model.rvs_to_values[rv] for rv in model.free_RVs]
+    mode: Mode | str = INTERPRETER
     # PyMC's density of a CAR fails in PyTensor's interpreter unless its graph is rewritten.
-    mode = "FAST_COMPILE" if any(v.family == "CAR" for v in recipe.variables) else INTERPRETER
+    if any(v.family == "CAR" for v in recipe.variables):
+        mode = "FAST_COMPILE"
+        # Rewrites name constants, which are not copied: those of the user's graph as well.
+        constants = [v for v in ancestors([graph]) if isinstance(v, TensorConstant)]
+        own = {v: v.type.constant_type(v.type, v.data) for v in constants}
+        graph = graph_replace(graph, own, strict=False)
     function = pytensor.function(inputs, graph, mode=mode, on_unused_input="ignore")
     return float(function(*values))
 
