@@ -113,7 +113,9 @@ def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
 def is_free_of_rows(model: MixedModel, ys: Sequence[Variable]) -> bool:
     """Whether the work of a gradient does not depend on the number of rows."""
     whitened_anew = any(
-        response.whitened and isinstance(response.correlation.matrix, Variable)  # type: ignore[union-attr]
+        response.correlation is not None
+        and response.whitened
+        and isinstance(response.correlation.matrix, Variable)
         for response in model.responses
     )
     return _is_taken_once(model, ys) and not whitened_anew

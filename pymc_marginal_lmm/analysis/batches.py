@@ -23,12 +23,16 @@ def batches_of_rows(responses: Sequence[Response]) -> np.ndarray | None:
     """Return the batch of each row; None if no rows are correlated, or all are to be whitened."""
     if not any(response.correlation and not response.whitened for response in responses):
         return None
+    return _numbered(responses, [1 if r.whitened else max(r.batch_length, 1) for r in responses])[0]
+
+
+def _numbered(responses: Sequence[Response], lengths: Sequence[int]) -> tuple[np.ndarray, int]:
+    """Return the batch of each row, given the lengths of batches, and how many there are."""
     batches, first = [], 0
-    for response in responses:
-        length = 1 if response.whitened else max(response.batch_length, 1)
+    for response, length in zip(responses, lengths, strict=True):
         batches.append(first + np.arange(response.size) // length)
         first += response.size // length
-    return np.concatenate(batches)
+    return np.concatenate(batches), first
 
 
 def seen_by_batch(
@@ -51,17 +55,11 @@ def seen_by_batch(
     """
     if all(response.correlation is None for response in responses):
         return list(factors), set()
-    batches, whitened = [], []
-    first = 0
-    for response in responses:
-        own = np.arange(response.size) // max(response.batch_length, 1)
-        batches.append(first + own)
-        whitened.append(np.full(response.size, response.whitened))
-        first += response.size // max(response.batch_length, 1)
-    batch, is_whitened = np.concatenate(batches), np.concatenate(whitened)
+    batch, n_batches = _numbered(responses, [max(r.batch_length, 1) for r in responses])
+    is_whitened = np.concatenate([np.full(r.size, r.whitened) for r in responses])
     seen, coupled = [], set()
     for i, factor in enumerate(factors):
-        spread = _spread(factor, batch, first)
+        spread = _spread(factor, batch, n_batches)
         present = _present(factor).any(axis=1)
         if spread is None or (present & is_whitened).any():
             coupled.add(i)

@@ -280,14 +280,21 @@ def _joined(
     """Join each group with the first that it can be joined with."""
     result: list[_Group] = []
     for group in groups:
-        for i, other in enumerate(result):
-            both = join(other, group)
-            if both is not None:
-                result[i] = both
-                break
-        else:
+        if not _join_into(result, group, join):
             result.append(group)
     return result
+
+
+def _join_into(
+    groups: list[_Group], group: _Group, join: Callable[[_Group, _Group], _Group | None]
+) -> bool:
+    """Join a group with the first of some that it can be joined with, in place, if there is one."""
+    for i, other in enumerate(groups):
+        both = join(other, group)
+        if both is not None:
+            groups[i] = both
+            return True
+    return False
 
 
 def _join_all(groups: Sequence[_Group]) -> list[_Group]:
@@ -302,15 +309,8 @@ def _join_all(groups: Sequence[_Group]) -> list[_Group]:
     larger = [group for group in single if group.n_levels > 1]
     larger += [group for group in scalars if group.n_levels > 1]
     larger = _joined(_joined(larger, _side_by_side), _below)
-    fixed: list[_Group] = []
-    for scalar in (group for group in scalars if group.n_levels == 1):
-        for i, group in enumerate(larger):
-            both = _alike_below(group, scalar)
-            if both is not None:
-                larger[i] = both
-                break
-        else:
-            fixed.append(scalar)
+    alone = (group for group in scalars if group.n_levels == 1)
+    fixed = [group for group in alone if not _join_into(larger, group, _alike_below)]
     if fixed:
         everywhere = np.zeros_like(fixed[0].codes)
         larger.append(_Group(everywhere, 1, tuple(p for group in fixed for p in group.pieces)))

@@ -62,6 +62,14 @@ def store(node: Apply, results: Sequence, output_storage: list) -> None:
         storage[0] = np.asarray(result, dtype=out.type.dtype)
 
 
+def connected(outputs: Sequence[Variable], cotangents: Sequence) -> list[Variable]:
+    """Return the cotangents of outputs, 0 of those that nothing depends on."""
+    return [
+        out.zeros_like() if isinstance(bar.type, DisconnectedType) else bar
+        for out, bar in zip(outputs, cotangents, strict=True)
+    ]
+
+
 class BlockSolve(Op):
     r"""Log determinant and solution of a blocked positive definite system.
 
@@ -120,10 +128,7 @@ class BlockSolve(Op):
             )
         _, F12, _, _, _, starts, columns = inputs
         _, u1, u2, *work = outputs
-        bars = [
-            out.zeros_like() if isinstance(bar.type, DisconnectedType) else bar
-            for out, bar in zip(outputs[:3], used, strict=True)
-        ]
+        bars = connected(outputs[:3], used)
         pullback = BlockSolvePullback(self.pattern)
         system_bars = pullback(F12, starts, columns, *work, u1, u2, *bars, return_list=True)
         return [*system_bars, disconnected_type(), disconnected_type()]

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.gradient import DisconnectedType, disconnected_type
+from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
 from pymc_marginal_lmm.ops import cyclic_reduction
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, store
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, connected, store
 from pymc_marginal_lmm.ops.cyclic_reduction import Factor, n_eliminated
 
 __all__ = [
@@ -61,10 +61,7 @@ class BlockTridiagonalSolve(Op):
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
     ) -> list[Variable]:
         log_det, x, *factor = outputs
-        bars = [
-            out.zeros_like() if isinstance(bar.type, DisconnectedType) else bar
-            for out, bar in zip((log_det, x), cotangents[:2], strict=True)
-        ]
+        bars = connected((log_det, x), cotangents[:2])
         return BlockTridiagonalSolvePullback()(*factor, x, *bars, return_list=True)
 
     def infer_shape(self, node: Apply, shapes: list) -> list:

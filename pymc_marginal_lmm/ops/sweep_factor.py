@@ -7,12 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.gradient import DisconnectedType, disconnected_type
+from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, entries, store
+from pymc_marginal_lmm.ops.block_solve import (
+    NO_SECOND_DERIVATIVE,
+    NUMPY,
+    connected,
+    entries,
+    store,
+)
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, solve_levels, sweep, sweep_pullback
 from pymc_marginal_lmm.pattern import Pattern
@@ -102,10 +108,7 @@ class SweepFactor(Op):
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
     ) -> list[Variable]:
-        bars = [
-            out.zeros_like() if isinstance(bar.type, DisconnectedType) else bar
-            for out, bar in zip(outputs, cotangents, strict=True)
-        ]
+        bars = connected(outputs, cotangents)
         op = SweepFactorPullback(self.layout, self.pattern, self.constant_design)
         results: list[Variable] = [disconnected_type() for _ in inputs]
         for i, bar in zip(

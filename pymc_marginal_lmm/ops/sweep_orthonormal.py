@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pytensor.gradient import DisconnectedType, disconnected_type
+from pytensor.gradient import disconnected_type
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, store
+from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, connected, store
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.orthonormal import (
     Orthonormal,
@@ -83,10 +83,7 @@ class SweepOrthonormal(Op):
     def pullback(
         self, inputs: Sequence[Variable], outputs: Sequence[Variable], cotangents: Sequence
     ) -> list[Variable]:
-        bars = [
-            out.zeros_like() if isinstance(bar.type, DisconnectedType) else bar
-            for out, bar in zip(outputs, cotangents, strict=True)
-        ]
+        bars = connected(outputs, cotangents)
         results: list[Variable] = [disconnected_type() for _ in inputs]
         own = SweepOrthonormalPullback(self.layout)(*inputs, *bars, return_list=True)
         for i, bar in zip(DIFFERENTIABLE, own, strict=True):

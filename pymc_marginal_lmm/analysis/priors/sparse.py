@@ -25,7 +25,7 @@ from pytensor.graph.op import Op
 from scipy.sparse import csgraph as graph
 
 from pymc_marginal_lmm.analysis.priors.prior import GaussianPrior, known, read_sparse_prior
-from pymc_marginal_lmm.analysis.priors.spatial import LOG_2PI, folded, weight_matrix
+from pymc_marginal_lmm.analysis.priors.spatial import LOG_2PI, folded, neighbours_of, weight_matrix
 from pymc_marginal_lmm.analysis.priors.time_series import component, element, is_zero, padded
 from pymc_marginal_lmm.analysis.validity import all_hold, nonnegative
 from pymc_marginal_lmm.ops import SparseSymmetric, solve_banded
@@ -216,7 +216,7 @@ def _read_icar(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | 
     if len(shape) != 1 or weights is None or shape[0] <= SMALL or sigma.type.ndim:
         return None
     (N,) = shape
-    neighbours = (np.tril(weights, -1) != 0) | (np.tril(weights, -1).T != 0)
+    neighbours = neighbours_of(weights)
     i, j = np.nonzero(np.tril(neighbours))
     if graph.connected_components(neighbours)[0] > 1 or mean_sd.type.ndim:
         return None

@@ -35,7 +35,7 @@ from pymc_marginal_lmm.analysis.priors.prior import (
 )
 from pymc_marginal_lmm.analysis.validity import all_hold
 
-__all__ = ["LOG_2PI", "folded", "weight_matrix"]
+__all__ = ["LOG_2PI", "folded", "neighbours_of", "weight_matrix"]
 
 LOG_2PI = float(np.log(2 * np.pi))
 
@@ -72,8 +72,7 @@ def _read_icar(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
             "Write one ICAR per vector, or leave it sampled.",
         )
     (N,) = shape
-    weights = np.asarray(known(W))
-    neighbours = (np.tril(weights, -1) != 0) | (np.tril(weights, -1).T != 0)
+    neighbours = neighbours_of(np.asarray(known(W)))
     n_parts, _ = sparse.csgraph.connected_components(neighbours)
     if n_parts > 1:
         raise NotGaussian(
@@ -94,6 +93,12 @@ def _read_icar(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
         log_factor=constant + (N - 1) * pt.log(sigma),
         valid=all_hold(pt.gt(sigma, 0), pt.gt(sum_sd, 0)),
     )
+
+
+def neighbours_of(weights: np.ndarray) -> np.ndarray:
+    """Return which areas of an ICAR are neighbours: PyMC looks below the diagonal only."""
+    below = np.tril(weights, -1) != 0
+    return below | below.T
 
 
 def weight_matrix(W: Variable) -> Variable:
