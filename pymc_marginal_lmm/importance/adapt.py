@@ -61,26 +61,37 @@ class Pool(NamedTuple):
     ----------
     x : array, (N, d)
     log_p : array, (N,)
+    log_q : array, (N,)
+        ``log Σ_r n_r q_r``.
     proposals : tuple of (Proposal, int)
         What they were drawn from, and how many from each.
     """
 
     x: np.ndarray
     log_p: np.ndarray
+    log_q: np.ndarray
     proposals: tuple[tuple[Proposal, int], ...]
 
+    @classmethod
+    def empty(cls, d: int) -> Pool:
+        """Return a pool without points."""
+        return cls(np.zeros((0, d)), np.zeros(0), np.zeros(0), ())
+
     def with_points(self, x: np.ndarray, log_p: np.ndarray, proposal: Proposal) -> Pool:
-        """Return the pool with further points."""
+        """Return the pool with further points; each has its density under each proposal once."""
+        before = np.logaddexp(self.log_q, np.log(len(x)) + proposal.log_density(self.x))
+        proposals = (*self.proposals, (proposal, len(x)))
+        new = logsumexp([np.log(n) + q.log_density(x) for q, n in proposals], axis=0)
         return Pool(
             np.concatenate([self.x, x]),
             np.concatenate([self.log_p, log_p]),
-            (*self.proposals, (proposal, len(x))),
+            np.concatenate([before, new]),
+            proposals,
         )
 
     def log_weights(self) -> np.ndarray:
         """Return ``log w`` of the module, -inf where the density is 0."""
-        shares = [np.log(n / len(self.x)) + q.log_density(self.x) for q, n in self.proposals]
-        return self.log_p - logsumexp(shares, axis=0)
+        return self.log_p - self.log_q + np.log(len(self.x))
 
 
 def _tempered(log_weights: np.ndarray, wanted: float) -> np.ndarray:

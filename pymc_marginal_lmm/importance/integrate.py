@@ -53,6 +53,8 @@ class Integral:
     Parameters
     ----------
     x : array, (N, d)
+    log_p : array, (N,)
+        Log density of the half space, ``2ᴷ p``.
     log_weights : array, (N,)
         ``log p(x)/q(x)``, not smoothed: their mean is the evidence.
     log_evidence, log_evidence_mcse : float
@@ -68,6 +70,7 @@ class Integral:
     """
 
     x: np.ndarray
+    log_p: np.ndarray
     log_weights: np.ndarray
     log_evidence: float
     log_evidence_mcse: float
@@ -89,7 +92,7 @@ class Integral:
         return int(np.argmax((distance[most] / spread).mean(axis=0)))
 
     def resample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Return ``n`` points without weights, in random order: ``(n, d)``.
+        """Return places of ``n`` points without weights, in random order.
 
         Weights are Pareto smoothed, and points repeated as evenly as they allow (systematic
         resampling).
@@ -97,7 +100,7 @@ class Integral:
         smoothed, _ = _smoothed(self.log_weights)
         ends = np.cumsum(np.exp(smoothed - logsumexp(smoothed)))
         places = (np.arange(n) + rng.random()) / n * ends[-1]
-        return self.x[rng.permutation(np.searchsorted(ends, places))]
+        return rng.permutation(np.searchsorted(ends, places))
 
 
 def khat_threshold(n: int) -> float:
@@ -159,7 +162,7 @@ def integrate(
     sample = mixture.draw(1024, rng)[0]
     proposal = Proposal(mixture, near(reflections, reflections.fold(sample), np.ones(1024)))
     size = 1 << int(np.ceil(np.log2(max(256, 80 * d))))
-    pool = Pool(np.zeros((0, d)), np.zeros(0), ())
+    pool = Pool.empty(d)
     best: tuple[float, Proposal] = (-1.0, proposal)
     idle = 0
     for _ in range(ROUNDS):
@@ -181,15 +184,15 @@ def integrate(
         for _ in range(REPLICATES):
             x, drawn = proposal.draw(per, rng)
             parts.append((x, evaluated(counted, reflections, x), drawn))
-        x = np.concatenate([x for x, *_ in parts])
-        weights = [log_p - drawn.log_density(x) for x, log_p, drawn in parts]
+        x, log_p = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+        weights = [own - drawn.log_density(points) for points, own, drawn in parts]
         log_weights = np.concatenate(weights)
         last = state(log_weights)
         report(last)
         if last.khat < khat_threshold(len(x)) or attempt == RETRIES:
             break
         # What the tail has shown is learned from, and another batch is drawn.
-        pool = pool.with_points(x, np.concatenate([log_p for _, log_p, _ in parts]), proposal)
+        pool = pool.with_points(x, log_p, proposal)
         efficiency = last.effective_draws / len(x)
         proposal = next_proposal(pool, reflections, rng)
     by_part = np.array([logsumexp(part) for part in weights]) - np.log(per)
@@ -197,6 +200,7 @@ def integrate(
     spread = np.exp(by_part - log_evidence).std(ddof=1) / np.sqrt(REPLICATES)
     return Integral(
         x=x,
+        log_p=log_p,
         log_weights=log_weights,
         log_evidence=log_evidence,
         log_evidence_mcse=float(spread),

@@ -19,6 +19,7 @@ from xarray import Dataset, DataTree
 __all__ = [
     "Names",
     "bambi_model",
+    "checked_count",
     "checked_flag",
     "checked_names",
     "checked_options",
@@ -134,6 +135,19 @@ def checked_flag(value: Any, argument: str) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{argument} must be True or False, not {value!r}.")
     return bool(value)
+
+
+def checked_count(value: Any, argument: str) -> int:
+    """Return a number of things.
+
+    Raises
+    ------
+    ValueError
+        It is none, or less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{argument} must be a number of at least 1, not {value!r}.")
+    return int(value)
 
 
 def checked_options(value: Any, argument: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from pymc_marginal_lmm.importance.integrate import Round, khat_threshold
 from pymc_marginal_lmm.importance.modes import NoMode
 from pymc_marginal_lmm.model.arguments import (
     Names,
+    checked_count,
     checked_flag,
     checked_names,
     generator_of,
@@ -38,7 +39,8 @@ from pymc_marginal_lmm.model.complete import Wanted, complete
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.recover import Recovery, as_dataset, drawer
 from pymc_marginal_lmm.model.restore import marginal_ops
-from pymc_marginal_lmm.model.sample import groups_of_data, plain_and_marginal
+from pymc_marginal_lmm.model.sample import groups_of_data, marginal_of
+from pymc_marginal_lmm.model.unmarginalize import plain_of
 from pymc_marginal_lmm.model.value_space import (
     Backend,
     ValueSpace,
@@ -139,18 +141,20 @@ def fit(
     rvs = checked_names(rvs_to_marginalize, "rvs_to_marginalize", variables=True)
     show = checked_flag(progressbar, "progressbar")
     generator, seed = generator_of(random_seed), recovery_seed(random_seed)
-    _check_numbers(draws, chains)
-    _check_backend(backend)
+    draws, chains = checked_count(draws, "draws"), checked_count(chains, "chains")
+    if backend not in (None, "jax", "numba"):
+        raise ValueError(f"backend must be 'jax', 'numba' or None, not {backend!r}.")
     clock = time.perf_counter()
     bambi_model = model if is_bambi(model) else None
-    plain, marginal = plain_and_marginal(pymc_model(model), rvs, fold=True)
+    model = pymc_model(model)
+    plain, marginal = plain_of(model), marginal_of(model, rvs, fold=True)
     space = ValueSpace.of(marginal)
     _check_space(marginal, space)
     rng = np.random.default_rng() if generator is None else generator
     evidence = _no_evidence(plain)
     many = many_log_densities(marginal, space, backend or default_backend())
     starts = _starts(marginal, space, rng)
-    many(starts)
+    at_starts = many(starts)
     recovery = None
     if marginal_ops(marginal):
         recovery = Recovery(marginal, random_seed=seed, progressbar=show)
@@ -160,15 +164,18 @@ def fit(
             integral = _integrated(many, starts, space, draws * chains, rng, report)
         if not integral.trusted:
             _warn(integral, space)
-        x = integral.resample(draws * chains, rng)
+        places = integral.resample(draws * chains, rng)
+        # The half space counts for all of the space.
+        x, lp = integral.x[places], integral.log_p[places] - len(space.reflections) * np.log(2)
         found = _attributes(integral, draws * chains)
     else:
         x = np.zeros((draws * chains, 0))
-        found = _exact(float(many(starts[:1])[0]), draws * chains)
+        lp = np.full(len(x), at_starts[0])
+        found = _exact(float(at_starts[0]), draws * chains)
     if evidence is not None:
         warnings.warn(f"log_evidence is nan: {evidence}", UserWarning, stacklevel=2)
         found |= {"log_evidence": float("nan"), "log_evidence_mcse": float("nan")}
-    idata = _as_tree(marginal, space, x, many(x), (chains, draws))
+    idata = _as_tree(marginal, space, x, lp, (chains, draws))
     sampled = time.perf_counter()
     complete(idata, marginal, plain, Wanted(), recovery, progressbar=show)
     if bambi_model is not None:
@@ -201,17 +208,6 @@ def _exact(log_density: float, draws: int) -> dict[str, float]:
         "log_evidence": log_density,
         "log_evidence_mcse": 0.0,
     }
-
-
-def _check_numbers(draws: Any, chains: Any) -> None:
-    for name, value in (("draws", draws), ("chains", chains)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ValueError(f"{name} must be a number of at least 1, not {value!r}.")
-
-
-def _check_backend(backend: Any) -> None:
-    if backend not in (None, "jax", "numba"):
-        raise ValueError(f"backend must be 'jax', 'numba' or None, not {backend!r}.")
 
 
 def _check_space(model: Model, space: ValueSpace) -> None:

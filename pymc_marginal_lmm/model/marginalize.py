@@ -35,20 +35,22 @@ from pymc_marginal_lmm.model.order import keep_order, order_of
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.shapes import cut_shapes
 from pymc_marginal_lmm.model.shared import freeze_unnamed_data
-from pymc_marginal_lmm.model.unmarginalize import unmarginalize
+from pymc_marginal_lmm.model.unmarginalize import plain_of
 from pymc_marginal_lmm.model.xtensors import without_xtensors
 
 __all__ = ["Names", "marginalize", "marginalize_fgraph", "marginalized", "read"]
 
 
-def resolve_names(model: Model, rvs: Names | None, plain: Model) -> list[str] | None:
+def resolve_names(
+    model: Model, rvs: Sequence[str | Variable] | None, plain: Model
+) -> list[str] | None:
     """Turn names or variables into names of free variables.
 
     Parameters
     ----------
     model : Model
         To which variables belong.
-    rvs : str, Variable, or sequence of them, optional
+    rvs : sequence of str or Variable, optional
     plain : Model
         To which names belong: ``model``, or what it was made from.
 
@@ -59,7 +61,6 @@ def resolve_names(model: Model, rvs: Names | None, plain: Model) -> list[str] | 
     """
     if rvs is None:
         return None
-    rvs = [rvs] if isinstance(rvs, str | Variable) else list(rvs)
     names = [rv if isinstance(rv, str) else rv.name for rv in rvs]
     free = [rv.name for rv in plain.free_RVs]
     for name, rv in zip(names, rvs, strict=True):
@@ -76,7 +77,9 @@ def resolve_names(model: Model, rvs: Names | None, plain: Model) -> list[str] | 
     return list(dict.fromkeys(names))
 
 
-def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, Reading]:
+def read(
+    model: Model, rvs: Sequence[str | Variable] | None = None
+) -> tuple[Model, FunctionGraph, Reading]:
     """Read a model, frozen as far as its structure depends on data and dims.
 
     A marginal model is read as the plain model it stands for: effects are integrated out jointly,
@@ -91,10 +94,10 @@ def read(model: Model, rvs: Names | None = None) -> tuple[Model, FunctionGraph, 
     reading : Reading
         Over the variables of ``fgraph``.
     """
-    plain = unmarginalize(model) if (done := marginal_ops(model)) else model
+    plain = plain_of(model)
     names = resolve_names(model, rvs, plain)
     if names is not None:
-        before = [effect.name for op in done for effect in op.structure.effects]
+        before = [effect.name for op in marginal_ops(model) for effect in op.structure.effects]
         names = list(dict.fromkeys([*before, *names]))
     plain = without_xtensors(plain)
     constants = [v.name for v in plain.data_vars if isinstance(v, StructuralData)]
@@ -305,7 +308,9 @@ def marginalize(
     return marginal or model
 
 
-def marginalized(model: Model, rvs: Names | None, *, fold: bool) -> tuple[Model | None, Reading]:
+def marginalized(
+    model: Model, rvs: Sequence[str | Variable] | None, *, fold: bool
+) -> tuple[Model | None, Reading]:
     """Return the marginal model, or None if nothing can be integrated out, and what was read."""
     plain, fgraph, reading = read(model, rvs)
     if rvs is not None and reading.refusals:

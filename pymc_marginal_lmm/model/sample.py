@@ -26,9 +26,9 @@ from pymc_marginal_lmm.model.marginalize import marginalized
 from pymc_marginal_lmm.model.notices import warn_of_what_stays
 from pymc_marginal_lmm.model.recover import Recovery
 from pymc_marginal_lmm.model.restore import marginal_ops
-from pymc_marginal_lmm.model.unmarginalize import unmarginalize
+from pymc_marginal_lmm.model.unmarginalize import plain_of
 
-__all__ = ["groups_of_data", "plain_and_marginal", "sample"]
+__all__ = ["groups_of_data", "marginal_of", "sample"]
 
 
 def sample(
@@ -100,12 +100,13 @@ def sample(
     selected = checked_names(kwargs.pop("var_names", None), "var_names")
     bambi_model = model if is_bambi(model) else None
     model = pymc_model(model)
-    plain, marginal = plain_and_marginal(model, rvs, fold=fold)
+    plain = plain_of(model)
     names = [variable.name for variable in plain.unobserved_RVs]
     if unknown := [name for name in selected or () if name not in names]:
         raise ValueError(f"var_names {unknown} are not among {names}.")
     want = wanted(kwargs, plain)
 
+    marginal = marginal_of(model, rvs, fold=fold)
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
     if kwargs.get("initvals") is not None:
         kwargs["initvals"] = _initial_values_in(marginal, plain, kwargs["initvals"])
@@ -155,16 +156,6 @@ def groups_of_data(model: Model) -> dict[str, Dataset]:
     }
 
 
-def plain_and_marginal(model: Model, rvs: list[Any] | None, *, fold: bool) -> tuple[Model, Model]:
-    """Return the plain model, and the marginal one that is sampled in its place.
-
-    A marginal model is sampled as it is, unless variables are named.
-    """
-    if not marginal_ops(model):
-        return model, _marginal(model, rvs, fold)
-    return unmarginalize(model), model if rvs is None else _marginal(model, rvs, fold)
-
-
 def _check_arguments(kwargs: Mapping[str, Any]) -> None:
     for name in ("step", "trace"):
         if kwargs.get(name) is not None:
@@ -179,8 +170,13 @@ def _check_arguments(kwargs: Mapping[str, Any]) -> None:
         )
 
 
-def _marginal(model: Model, rvs: list[Any] | None, fold: bool) -> Model:
-    """Marginalize a model, and say what a user might have hoped for in vain."""
+def marginal_of(model: Model, rvs: list[Any] | None, *, fold: bool) -> Model:
+    """Return the model to sample, and say what a user might have hoped for in vain.
+
+    A marginal model is sampled as it is, unless variables are named.
+    """
+    if rvs is None and marginal_ops(model):
+        return model
     marginal, reading = marginalized(model, rvs, fold=fold)
     if rvs is None:
         warn_of_what_stays(model, reading, "it is sampled as it is")

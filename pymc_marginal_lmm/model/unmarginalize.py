@@ -25,7 +25,7 @@ from pymc_marginal_lmm.model.restore import (
     with_own_rngs,
 )
 
-__all__ = ["unmarginalize"]
+__all__ = ["plain_of", "unmarginalize"]
 
 
 def unmarginalize_fgraph(fgraph: FunctionGraph) -> None:
@@ -88,3 +88,8 @@ def unmarginalize(model: Any = None) -> Model:
     full = restored_model(fgraph, model)
     check_restored(model, full, ops, recoverable(model))
     return full
+
+
+def plain_of(model: Model) -> Model:
+    """Return the plain model that a model stands for: itself, if nothing is integrated out."""
+    return unmarginalize(model) if marginal_ops(model) else model

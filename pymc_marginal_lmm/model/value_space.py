@@ -108,10 +108,10 @@ def _reflections(transform: Any, size: int) -> tuple[np.ndarray, list[int]]:
 
 
 def default_backend() -> Backend:
-    """Return the backend that costs a user least time: see the page on performance.
+    """Return JAX where it is installed.
 
-    JAX compiles the density of a small model in one or two seconds with nothing cached; numba,
-    whose code is faster for large dense blocks, takes tens of seconds the first time on a machine.
+    It compiles the density of a small model in one or two seconds with nothing cached; numba, whose
+    code is faster for large dense blocks, takes tens of seconds the first time on a machine.
     """
     return "jax" if find_spec("jax") is not None else "numba"
 

@@ -29,7 +29,7 @@ def test_evidence_and_moments(name: str) -> None:
     assert result.trusted, result.khat
     assert result.effective_draws > 1000
     assert abs(result.log_evidence) < 5 * result.log_evidence_mcse + 1e-4
-    x = result.resample(2000, np.random.default_rng(2))
+    x = result.x[result.resample(2000, np.random.default_rng(2))]
     assert target.reflections.inside(x).all()
     error = 5 * target.sd / np.sqrt(1000)
     assert (np.abs(x.mean(axis=0) - target.mean) < error).all()
