@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from arviz_stats.base import array_stats
 from scipy.special import logsumexp
 
 from pymc_marginal_lmm.importance.adapt import Pool, effective_number, evaluated, next_proposal
@@ -109,6 +108,9 @@ def khat_threshold(n: int) -> float:
 
 
 def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    # As scipy.stats in the mixture: slow to import.
+    from arviz_stats.base import array_stats
+
     kept = np.isfinite(log_weights)
     smoothed = np.full(len(log_weights), -np.inf)
     # It takes log-likelihoods, whose negative is the logarithm of a weight.

@@ -7,7 +7,6 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.special import gammaincinv, gammaln, logsumexp, ndtri
-from scipy.stats import qmc
 
 __all__ = ["StudentMixture", "covariance_root", "degrees_of_freedom"]
 
@@ -101,6 +100,9 @@ def _counts(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _student_points(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
+    # Half a second, a third of what importing the package takes, that only a fit has to wait for.
+    from scipy.stats import qmc
+
     if n == 0:
         return np.zeros((0, d))
     # The balance of a Sobol sequence is that of powers of two.
