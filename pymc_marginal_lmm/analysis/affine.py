@@ -112,8 +112,7 @@ class AffineReader:
             self.refuse(
                 node,
                 "it goes through an operation that is not understood",
-                "If it is linear, write it as the product with a matrix, A @ u; otherwise leave "
-                "this variable sampled.",
+                Remedy.MATRIX,
             )
         try:
             results = rule(self, node, parts)

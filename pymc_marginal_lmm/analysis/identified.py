@@ -26,6 +26,7 @@ from scipy import sparse
 
 from pymc_marginal_lmm.analysis.parameters import Parameters
 from pymc_marginal_lmm.analysis.rank import independent_rank, null_space
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.terms import DISCRETE, NOTHING, ONE, Refusal, Terms
 from pymc_marginal_lmm.structure import RandomEffects
 from pymc_marginal_lmm.values import NotKnown, Values
@@ -93,8 +94,7 @@ def check_identified(
         [leaves[flat[i]] for i in left_out],
         f"the data do not identify {_listed(parts)}: their columns of the design are linearly "
         "dependent and their priors flat, so that the integral is infinite",
-        f"Give {names} a Normal prior, or leave out columns (levels) that others determine; left "
-        "sampled, flat priors have no proper posterior either.",
+        Remedy.IDENTIFY.about(names),
     )
 
 
@@ -106,7 +106,7 @@ def _check_data(leaf: Variable, effect: RandomEffects, terms: Terms) -> None:
             [leaf],
             f"{effect.size - count} of its {effect.size} elements have a flat prior and no "
             "data, so that the integral is infinite",
-            "Give it a Normal prior, or remove the elements without data.",
+            Remedy.REMOVE_ELEMENTS,
         )
 
 

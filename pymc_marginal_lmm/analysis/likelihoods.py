@@ -21,6 +21,7 @@ from pytensor.tensor.random.basic import LogNormalRV, MvNormalRV, NormalRV
 from pytensor.tensor.shape import SpecifyShape
 
 from pymc_marginal_lmm.analysis.priors import is_transpose, unfilled, written_root
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.terms import Refusal
 from pymc_marginal_lmm.structure import Array, Correlation
 from pymc_marginal_lmm.values import Values
@@ -90,14 +91,13 @@ def check_covariance(
         raise Refusal(
             leaves,
             f"the covariance of '{name}' has shape {own} where its values have shape {shape}",
-            "Give it one row and one column for each element along the last axis.",
+            Remedy.COVARIANCE_SHAPE,
         )
     if isinstance(matrix, np.ndarray) and not _is_positive_definite(matrix):
         raise Refusal(
             leaves,
             f"the covariance of '{name}' is not positive definite",
-            "The density of the plain model is 0 whatever the parameters are: correct the "
-            "covariance (a small number on its diagonal helps if it is nearly singular).",
+            Remedy.CORRECT_COVARIANCE,
         )
 
 

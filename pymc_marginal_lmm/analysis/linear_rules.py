@@ -18,6 +18,7 @@ from pytensor.tensor.linalg.solvers.core import SolveBase
 from pytensor.tensor.signal.conv import Convolve1d, Convolve2d
 
 from pymc_marginal_lmm.analysis.reader import Reader
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.terms import (
     NOTHING,
     ONE,
@@ -38,7 +39,7 @@ def _check_size(reader: Reader, node: Apply, n_terms: int) -> None:
         reader.refuse(
             node,
             f"each element of the result depends on many of its elements, {n_terms:,} pairs in all",
-            "Write a sum of many steps as pm.GaussianRandomWalk, or leave the variable sampled.",
+            Remedy.RANDOM_WALK,
         )
 
 

@@ -289,7 +289,7 @@ def _read_shapes(
                 [candidate],
                 f"its dims are in another order than those of its {distribution_name(rv)} prior, "
                 "which has its core dims last",
-                "Write dims with the core dims last.",
+                Remedy.CORE_DIMS_LAST,
             )
         if not is_gaussian(rv):
             raise Refusal(

@@ -14,9 +14,10 @@ class Remedy(StrEnum):
     """A way out, with blanks for names."""
 
     LEAVE_SAMPLED = "Leave it sampled: name the variables you want in rvs_to_marginalize."
-    ALSO = "Integrate out {others} as well: name all of them in rvs_to_marginalize."
+    ALSO = "Integrate out {names} as well: name all of them in rvs_to_marginalize."
+    FREE_NAMES = "Free variables are: {names}."
     MEAN_ONLY = (
-        "Effects in the mean can be integrated out, effects in {others} cannot: leave it sampled."
+        "Effects in the mean can be integrated out, effects in {names} cannot: leave it sampled."
     )
     REMOVE_POTENTIAL = "Remove the Potential, or leave the variable sampled."
     NORMAL_LIKELIHOOD = (
@@ -42,7 +43,13 @@ class Remedy(StrEnum):
         "Integrate out one of the two and leave the other sampled: name the one you want in "
         "rvs_to_marginalize."
     )
-    DENSE = "Keep effects dense."
+    MATRIX = (
+        "If it is linear, write it as the product with a matrix, A @ u; otherwise leave this "
+        "variable sampled."
+    )
+    RANDOM_WALK = (
+        "Write a sum of many steps as pm.GaussianRandomWalk, or leave the variable sampled."
+    )
     KNOWN_INDICES = "Use data or constants as indices."
     LEVELS_FROM_ZERO = (
         "Check that the index array counts the levels from 0 and that the effect has as many "
@@ -50,10 +57,25 @@ class Remedy(StrEnum):
     )
     AS_MANY_LEVELS = "Check that the effect has as many levels as the data it is combined with."
     CORRECT_ROWS = "Remove or correct those rows."
+    COVARIANCE_SHAPE = "Give it one row and one column for each element along the last axis."
+    CORRECT_COVARIANCE = (
+        "The density of the plain model is 0 whatever the parameters are: correct the covariance "
+        "(a small number on its diagonal helps if it is nearly singular)."
+    )
+    IDENTIFY = (
+        "Give {names} a Normal prior, or leave out columns (levels) that others determine; left "
+        "sampled, flat priors have no proper posterior either."
+    )
+    REMOVE_ELEMENTS = "Give it a Normal prior, or remove the elements without data."
+    CORE_DIMS_LAST = "Write dims with the core dims last."
+    NORMAL_PART = "With a Normal {names} it can be integrated out; or leave it sampled."
+    OWN_PRIOR = "Give such areas a prior of their own, or leave it sampled."
+    ONE_PER_VECTOR = "Write one ICAR per vector, or leave it sampled."
+    ONE_PER_PART = "Write one ICAR per part, or leave it sampled."
 
-    def about(self, others: str) -> str:
-        """Fill in the names of others."""
-        return self.value.format(others=others)
+    def about(self, names: str) -> str:
+        """Fill in names."""
+        return self.value.format(names=names)
 
 
 LIKELIHOOD_HINTS = {

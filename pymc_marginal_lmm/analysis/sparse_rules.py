@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.sparse.math import Dot, StructuredDot
-from pytensor.sparse.type import SparseTensorType
 from scipy.sparse import csr_matrix
 
 from pymc_marginal_lmm.analysis.reader import Reader
-from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Factor, Linear
 
 __all__ = ["SPARSE_DOTS", "sparse_dot"]
@@ -25,8 +23,6 @@ def sparse_dot(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]
     """
     side = 0 if parts[0] else 1  # of the effects
     effects, matrix = node.inputs[side], node.inputs[1 - side]
-    if isinstance(effects.type, SparseTensorType):
-        reader.refuse(node, "it is part of a sparse matrix", Remedy.DENSE)
     rows = csr_matrix(_value(reader, matrix))
     places, numbers = _padded(rows if side == 1 else rows.T.tocsr())
     if effects.type.ndim == 1:

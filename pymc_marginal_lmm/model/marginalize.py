@@ -22,6 +22,7 @@ from pytensor.graph.traversal import ancestors, io_toposort
 from pytensor.tensor.basic import constant
 
 from pymc_marginal_lmm.analysis.read import Reading, read_model
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.arguments import Names, checked_flag, checked_names, pymc_model
@@ -73,7 +74,7 @@ def resolve_names(
             reason = "the variable belongs to another model"
         else:
             reason = "it is not a free random variable of the model"
-        raise NotMarginalizable(name, reason, f"Free variables are: {', '.join(free) or 'none'}.")
+        raise NotMarginalizable(name, reason, Remedy.FREE_NAMES.about(", ".join(free) or "none"))
     return list(dict.fromkeys(names))
 
 

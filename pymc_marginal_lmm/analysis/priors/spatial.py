@@ -33,6 +33,7 @@ from pymc_marginal_lmm.analysis.priors.prior import (
     known,
     read_prior,
 )
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.validity import all_hold
 
 __all__ = ["LOG_2PI", "folded", "neighbours_of", "weight_matrix"]
@@ -50,7 +51,7 @@ def _read_car(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
         raise NotGaussian(
             f"area {int(np.argmin(degrees.data))} has no neighbours, which PyMC's density of a "
             "CAR divides by the number of",
-            "Give such areas a prior of their own, or leave it sampled.",
+            Remedy.OWN_PRIOR,
         )
     root = pt.sqrt(degrees)
     eigenvalues, Q = (folded(part) for part in pt.linalg.eigh(W / root / root[:, None]))
@@ -69,7 +70,7 @@ def _read_icar(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
     if len(shape) > 1:
         raise NotGaussian(
             "PyMC's density of an ICAR is that of one vector, and this is several",
-            "Write one ICAR per vector, or leave it sampled.",
+            Remedy.ONE_PER_VECTOR,
         )
     (N,) = shape
     neighbours = neighbours_of(np.asarray(known(W)))
@@ -78,7 +79,7 @@ def _read_icar(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior:
         raise NotGaussian(
             f"its graph is in {n_parts} parts that are no neighbours of each other, between "
             "which its prior is flat, so that its density has no integral",
-            "Write one ICAR per part, or leave it sampled.",
+            Remedy.ONE_PER_PART,
         )
     eigenvalues, Q = np.linalg.eigh(np.diag(neighbours.sum(axis=0)) - neighbours.astype(float))
     eigenvalues, Q = eigenvalues[1:], Q[:, 1:]

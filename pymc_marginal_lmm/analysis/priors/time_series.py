@@ -32,6 +32,7 @@ from pymc_marginal_lmm.analysis.priors.prior import (
     known,
     read_prior,
 )
+from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.validity import all_hold, nonnegative
 
 __all__ = ["component", "element", "is_zero", "padded"]
@@ -98,7 +99,7 @@ def component(dist: Variable, name: str, shape: tuple[int, ...]) -> GaussianPrio
     if prior is None or prior.flat or prior.zero_sum or isinstance(prior.log_factor, Variable):
         raise NotGaussian(
             f"its {name} is {distribution_name(dist)}",
-            f"With a Normal {name} it can be integrated out; or leave it sampled.",
+            Remedy.NORMAL_PART.about(name),
         )
     return prior
 
