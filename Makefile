@@ -32,8 +32,10 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python -m pymc_marginal_lmm.demo $(ARGS)
 
 # One BLAS thread: threads spin on small matrices, and there is one worker per core already.
+# Compilers that optimise less: what is compiled is run a few times.
+CHEAPLY := NUMBA_OPT=1 XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 test: $(VENV)/.installed-dev
-	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	$(CHEAPLY) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 # New seeds find new faults: a failing model prints as a program.
 SEEDS ?= $(shell date +%s)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.testing import assert_allclose
 from pymc.blocking import DictToArrayBijection
+from pytensor.compile.mode import Mode
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
@@ -26,6 +27,7 @@ from tests.models import CanonicalModel
 
 __all__ = [
     "BACKENDS",
+    "INTERPRETER",
     "DenseReference",
     "dense_reference",
     "long_chain",
@@ -37,6 +39,9 @@ __all__ = [
 
 BACKENDS = ["FAST_COMPILE", "NUMBA", "JAX"]
 """PyTensor's Python linker (the Ops' ``perform``), its default backend, and JAX."""
+
+INTERPRETER = Mode(linker="py", optimizer=None)
+"""For graphs that cost less to evaluate a few times than to rewrite."""
 
 Point = Mapping[str, np.ndarray]
 
@@ -102,8 +107,7 @@ def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> 
         log ∫ exp J(v) dv = J(v̂) + ½ q log 2π − ½ log|H|          v | y ~ Normal(v̂, H⁻¹)
     """
     names = [plain.rvs_to_values[plain[name]].name for name in effects]
-    logp = plain.compile_logp(mode="FAST_COMPILE")
-    dlogp = plain.compile_dlogp([plain[name] for name in effects], mode="FAST_COMPILE")
+    logp, dlogp = _joint(plain, effects)
     start = {name: np.zeros_like(plain.initial_point()[name]) for name in names}
     flat = DictToArrayBijection.map(start)
 
@@ -119,6 +123,15 @@ def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> 
     value = logp(at(v)) + 0.5 * len(v) * np.log(2 * np.pi) - 0.5 * np.linalg.slogdet(H)[1]
     mean = {name: at(v)[vname] for name, vname in zip(effects, names, strict=True)}
     return DenseReference(float(value), mean, np.linalg.inv(H))
+
+
+@lru_cache(maxsize=2)
+def _joint(plain: pm.Model, effects: tuple[str, ...]) -> tuple[Callable, Callable]:
+    """Compile a joint density and its gradient; a test asks for several points in a row."""
+    return (
+        plain.compile_logp(mode="FAST_COMPILE"),
+        plain.compile_dlogp([plain[name] for name in effects], mode="FAST_COMPILE"),
+    )
 
 
 def posterior_of_effects(
@@ -198,10 +211,10 @@ def _draw_map(
     weighted = sum((g * w).sum() for g, w in zip(graphs, weights, strict=True))
     rows_of_B = pt.concatenate([row.ravel() for row in pytensor.grad(weighted, normals)])
     draw = pytensor.function(
-        [*values, *normals], graphs, mode="FAST_COMPILE", on_unused_input="ignore"
+        [*values, *normals], graphs, mode=INTERPRETER, on_unused_input="ignore"
     )
     row = pytensor.function(
-        [*values, *weights], rows_of_B, mode="FAST_COMPILE", on_unused_input="ignore"
+        [*values, *weights], rows_of_B, mode=INTERPRETER, on_unused_input="ignore"
     )
     at = [point[v.name] for v in values]
     no_noise = [np.zeros(v.type.shape, dtype=v.type.dtype) for v in normals]

@@ -15,6 +15,7 @@ import bambi
 import numpy as np
 import pandas as pd
 import pymc as pm
+import pytensor
 import pytest
 import xarray as xr
 from numpy.testing import assert_array_equal
@@ -311,7 +312,9 @@ def test_the_model_of_the_context(name: str) -> None:
     }.get(name, {})
     if name == "sample":
         rest |= {"progressbar": False, "compute_convergence_checks": False, "quiet": True}
-    with world.marginal if marginal_wanted else world.model:
+    # Not the compiler is tested, which takes most of the time.
+    quickly = pytensor.config.change_flags(mode="FAST_COMPILE")
+    with quickly, world.marginal if marginal_wanted else world.model:
         found = getattr(mlmm, name)(**rest)
     assert found is not None
 

@@ -27,6 +27,7 @@ from tests.helpers import (
     unfolded,
 )
 
+SLOW = pytest.mark.slow
 T, N = 9, 24
 RNG = np.random.default_rng(3)
 TIME = RNG.integers(T - 1, size=N)  # the last element occurs in no row
@@ -232,14 +233,18 @@ def test_gradient_of_the_dense_form(name: str, banded: None) -> None:
 
 
 @pytest.mark.parametrize("backend", [b for b in BACKENDS if b != "FAST_COMPILE"])
-@pytest.mark.parametrize("name", ["two walks", "AR(2)", "map", "icar"])
+@pytest.mark.parametrize(
+    # Compiled for a minute each; test_a_long_walk runs walks on all backends.
+    "name",
+    ["map", *(pytest.param(n, marks=SLOW) for n in ("two walks", "AR(2)", "icar"))],
+)
 def test_backends(name: str, backend: str, banded: None) -> None:
     plain, effects = build(name)
     marginal = unfolded(plain, list(effects))
     point = random_point(marginal, 4)
+    outputs = [marginal.logp(), marginal.dlogp()]
     expected, value = (
-        (m.compile_logp(mode=mode)(point), m.compile_dlogp(mode=mode)(point))
-        for m, mode in ((marginal, "FAST_COMPILE"), (marginal, backend))
+        marginal.compile_fn(outputs, mode=mode)(point) for mode in ("FAST_COMPILE", backend)
     )
     assert_allclose(value[0], expected[0], rtol=1e-10)
     assert_allclose(value[1], expected[1], rtol=1e-8, atol=1e-9)

@@ -21,9 +21,9 @@ from tests.models import MODELS, CanonicalModel, by_name
 
 MODEL = pytest.mark.parametrize("canonical", MODELS, ids=str)
 
-# Numba takes several seconds a graph on an empty cache. These cover every path through its
-# kernels; the other models run on it with --runslow.
-ON_NUMBA = {
+# Compilers take several seconds a graph. These cover every path through numba's kernels; the
+# other models run on them with --runslow.
+COMPILED = {
     "random_intercept",
     "mean_and_scale_by_level",
     "correlated_slopes",
@@ -43,7 +43,9 @@ MODEL_ON_BACKEND = pytest.mark.parametrize(
             model,
             backend,
             id=f"{model}-{backend}",
-            marks=[pytest.mark.slow] if backend == "NUMBA" and model.name not in ON_NUMBA else [],
+            marks=[pytest.mark.slow]
+            if backend != "FAST_COMPILE" and model.name not in COMPILED
+            else [],
         )
         for model in MODELS
         for backend in BACKENDS

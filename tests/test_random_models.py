@@ -30,6 +30,7 @@ from pytensor.tensor.variable import TensorConstant
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
+from tests.helpers import INTERPRETER
 from tests.random_models import (
     HardlyIdentified,
     NotAffine,
@@ -40,9 +41,6 @@ from tests.random_models import (
     recipes_of_scales,
     recipes_with_roles,
 )
-
-# One evaluation costs less than any rewriting of the graph.
-INTERPRETER = Mode(linker="py", optimizer=None)
 
 # A level index of one row and einsum: what PyTensor says about a model is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:The same einsum subscript:UserWarning")
