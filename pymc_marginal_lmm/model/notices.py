@@ -6,9 +6,13 @@ import warnings
 from pathlib import Path
 
 from pymc.model.core import Model
+from pytensor.graph.basic import Variable
+from pytensor.graph.traversal import ancestors
 
-from pymc_marginal_lmm.analysis.priors import is_gaussian
+from pymc_marginal_lmm.analysis.likelihoods import is_likelihood
+from pymc_marginal_lmm.analysis.priors import is_gaussian, unfilled
 from pymc_marginal_lmm.analysis.read import Reading
+from pymc_marginal_lmm.analysis.remedies import Remedy
 
 __all__ = ["PACKAGE", "warn_of_indices", "warn_of_what_stays"]
 
@@ -28,10 +32,13 @@ def warn_of_what_stays(model: Model, reading: Reading, otherwise: str) -> None:
     otherwise : str
         What happens to a model out of which nothing can be integrated.
     """
+    # Nobody expects a parameter of log sigma to go.
+    in_means = _enter_means(model)
     hoped_for = {
         name: refusal
         for name, refusal in reading.refusals.items()
         if name in model.named_vars and is_gaussian(model[name])
+        if refusal.remedy not in OF_SCALES or model[name] in in_means or reading.model is None
     }
     if reading.model is None:
         message = f"No variable of this model can be integrated out; {otherwise}."
@@ -44,6 +51,15 @@ def warn_of_what_stays(model: Model, reading: Reading, otherwise: str) -> None:
     warnings.warn(
         f"{message}{more} explain(model) says more.", UserWarning, skip_file_prefixes=(PACKAGE,)
     )
+
+
+OF_SCALES = {Remedy.MEAN_ONLY.about(what) for what in ("sigma", "covariance")}
+
+
+def _enter_means(model: Model) -> set[Variable]:
+    """Return what the means of the model's Gaussian likelihoods depend on."""
+    likelihoods = [rv for rv in model.observed_RVs if is_likelihood(rv)]
+    return set(ancestors([unfilled(rv.owner.op.dist_params(rv.owner)[0]) for rv in likelihoods]))
 
 
 def warn_of_indices(reading: Reading) -> None:
