@@ -5,13 +5,15 @@ A failing example prints as a program (``Recipe.source``). What is checked on ev
 - the log density of what is left equals the dense one to nine digits, or nothing was integrated;
 - everything that an exact method can integrate out is, whatever the spelling;
 - ``log p(y, v | θ) = log p(y | θ) + log p(v | y, θ)``, against PyMC's own joint density;
-- the user's model is as it was.
+- the user's model is as it was;
+- of persons, the blocks and the work are those of the simplest spelling of the same model.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,19 +34,27 @@ import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
 from tests.helpers import INTERPRETER
 from tests.random_models import (
+    Expression,
     HardlyIdentified,
     NotAffine,
     NotIdentified,
+    Op,
     Recipe,
     hostile_recipes,
     recipes,
+    recipes_of_long_processes,
+    recipes_of_persons,
     recipes_of_scales,
+    recipes_with_missing_predictors,
     recipes_with_roles,
 )
+from tests.random_models.expressions import names_in
+from tests.random_models.spellings import DIFFERENCE
 
 # A level index of one row and einsum: what PyTensor says about a model is not what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore:The same einsum subscript:UserWarning")
 
+missing = pytest.mark.filterwarnings("ignore::pymc.exceptions.ImputationWarning")
 QUIET: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 CI = settings(**QUIET, derandomize=True, database=None)
 LONG = settings(**QUIET, derandomize=False, print_blob=True)
@@ -87,7 +97,7 @@ def joint(model: pm.Model, recipe: Recipe) -> float:
 
 
 def likelihood(model: pm.Model, recipe: Recipe) -> float:
-    responses = [model[response.name] for response in recipe.responses]
+    responses = [model[name] for name in recipe.observed()]
     return evaluate(model, model.logp(vars=responses), recipe)
 
 
@@ -199,6 +209,38 @@ def check_hostile(recipe: Recipe) -> None:
     assert snapshot(plain) == before
 
 
+def found(model: pm.Model) -> tuple[list[tuple[int, int, str]], int]:
+    """Return the blocks of a model, and the work."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* negative element", UserWarning)
+        explanation = mlmm.explain(model)
+    blocks = [(f.n_levels, f.n_effects, f.kind) for f in explanation.factors]
+    return sorted(blocks), explanation.operations
+
+
+def check_persons(recipe: Recipe) -> None:
+    """One small block per person, however the model is spelled."""
+    check_all(recipe)
+    if recipe.unusual:
+        return
+    recipe = replace(recipe, mutable=frozenset())  # of data that can be set, only indices are read
+    blocks, operations = found(recipe.build())
+    width = sum(int(np.prod(v.shape[1:], dtype=int)) for v in recipe.variables if v.gaussian)
+    for _, n_effects, kind in blocks:
+        assert n_effects <= width
+        assert kind in ("diagonal", "block diagonal")
+    expected, least = found(recipe.simply().build())
+    assert blocks == expected
+    data = set(recipe.data)
+    if not any(is_difference(e, data) for e in recipe.expressions()):
+        assert least / 1.5 <= operations <= 1.5 * least
+
+
+def is_difference(e: Expression, data: set[str]) -> bool:
+    """Whether a product with a parameter is written as two terms, which are two loadings."""
+    return isinstance(e, Op) and e.template == DIFFERENCE and not names_in(e.parts[1]) <= data
+
+
 def natural(recipe: Recipe, name: str) -> np.ndarray:
     """Return a value as the random variable has it: the factor of an LKJ prior is packed."""
     value, shape = recipe.point()[name], {v.name: v.family for v in recipe.variables}
@@ -270,6 +312,19 @@ def test_random_roles() -> None:
     run(CI, 8, check_all, recipes_with_roles())
 
 
+def test_random_persons() -> None:
+    run(CI, 8, check_persons, recipes_of_persons())
+
+
+@missing
+def test_random_missing_predictors() -> None:
+    run(CI, 8, check_all, recipes_with_missing_predictors())
+
+
+def test_random_long_processes() -> None:
+    run(CI, 4, check_all, recipes_of_long_processes())
+
+
 # PyTensor keeps some megabytes per model in its caches: hence several processes (-n) or seeds
 # rather than many more examples in one.
 
@@ -304,6 +359,22 @@ def test_many_random_folded_models(share: Callable[[int], int]) -> None:
 @pytest.mark.slow
 def test_many_random_roles(share: Callable[[int], int]) -> None:
     run(LONG, share(300), check_all, recipes_with_roles())
+
+
+@pytest.mark.slow
+def test_many_random_persons(share: Callable[[int], int]) -> None:
+    run(LONG, share(200), check_persons, recipes_of_persons())
+
+
+@missing
+@pytest.mark.slow
+def test_many_random_missing_predictors(share: Callable[[int], int]) -> None:
+    run(LONG, share(200), check_all, recipes_with_missing_predictors())
+
+
+@pytest.mark.slow
+def test_many_random_long_processes(share: Callable[[int], int]) -> None:
+    run(LONG, share(100), check_all, recipes_of_long_processes())
 
 
 # --- What they found ------------------------------------------------------------------------------

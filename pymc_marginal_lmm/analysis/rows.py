@@ -14,7 +14,7 @@ __all__ = ["stack_rows"]
 def stack_rows(parts: Sequence[tuple[int, Terms | None]]) -> Terms:
     """Put the rows of several responses below each other; ``None`` is a response without it."""
     tables = [
-        _empty(size) if terms is None else _merge_columns(_table(terms, size))
+        _empty(size) if terms is None else _merge_columns(_add_up(_table(terms, size)))
         for size, terms in parts
     ]
     width = max(table.positions.shape[1] for table in tables)
@@ -43,6 +43,46 @@ def _widened(table: Terms, width: int) -> Terms:
         np.pad(table.positions, missing, constant_values=NOTHING),
         np.pad(table.numbers, missing),
         np.pad(table.places, missing, constant_values=ONE),
+    )
+
+
+def _add_up(table: Terms) -> Terms:
+    """Let each row have each element once per parameter, at the first of its terms; or not at all.
+
+    What is left when terms have cancelled, or were times zero (a dense matrix of indicators), is
+    what somebody else has written at once.
+    """
+    n, K = table.positions.shape
+    if K < 2:
+        return table
+    keys = table.positions * (int(table.places.max(initial=ONE)) + 2) + table.places + 1
+    order = np.argsort(np.where(table.positions == NOTHING, NOTHING, keys), axis=1, kind="stable")
+    positions, numbers, places = (
+        np.take_along_axis(array, order, axis=1)
+        for array in (table.positions, table.numbers, table.places)
+    )
+    first = np.ones((n, K), dtype=bool)
+    first[:, 1:] = (positions[:, 1:] != positions[:, :-1]) | (places[:, 1:] != places[:, :-1])
+    repeated = ~first & (positions != NOTHING)
+    if not repeated.any() and numbers.all():
+        return table
+    starts = np.flatnonzero(first)
+    counts = np.diff(starts, append=n * K)
+    sums = np.add.reduceat(numbers.ravel(), starts)
+    sizes = np.add.reduceat(np.abs(numbers).ravel(), starts)
+    # Of what cancels, rounding leaves something.
+    none = np.abs(sums) <= (counts - 1) * np.finfo(float).eps * sizes
+    sums[none] = 0.0
+    added = np.zeros((n, K))
+    added.ravel()[starts] = sums
+    if added.any():  # an effect that enters nowhere would not be drawn
+        first.ravel()[starts[none]] = False
+    back = np.argsort(order, axis=1, kind="stable")
+    kept = np.take_along_axis(first, back, axis=1) & (table.positions != NOTHING)
+    return Terms(
+        np.where(kept, table.positions, NOTHING),
+        np.where(kept, np.take_along_axis(added, back, axis=1), 0.0),
+        np.where(kept, table.places, ONE),
     )
 
 

@@ -169,7 +169,9 @@ def test_multiple_membership() -> None:
 
 
 def test_multiple_membership_joins_through_a_third_column() -> None:
-    factors = factors_of(terms((g, 1.0), (10 + h, x), (np.where(h, g, 10 + h), 2.0)))
+    factors = factors_of(
+        terms((g, 1.0), (10 + h, x), (np.where(h, (g + 1) % 4, 10 + (h + 1) % 3), 2.0))
+    )
     assert shapes(factors) == [(7, 1, 3)]
 
 

@@ -13,6 +13,9 @@ that a failing model shrinks to a short program.
 
 from tests.random_models.author import hostile_recipes, recipes, recipes_of_scales
 from tests.random_models.expressions import Expression, Name, Op
+from tests.random_models.imputation import recipes_with_missing_predictors
+from tests.random_models.persons import recipes_of_persons
+from tests.random_models.processes import recipes_of_long_processes
 from tests.random_models.recipe import (
     HardlyIdentified,
     NotAffine,
@@ -38,6 +41,9 @@ __all__ = [
     "Variable",
     "hostile_recipes",
     "recipes",
+    "recipes_of_long_processes",
+    "recipes_of_persons",
     "recipes_of_scales",
+    "recipes_with_missing_predictors",
     "recipes_with_roles",
 ]

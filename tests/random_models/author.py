@@ -17,6 +17,7 @@ from tests.random_models.spellings import (
     CENTRE,
     CENTRED,
     CHOOSE,
+    CORRELATIONS,
     HALVES,
     HOSTILE,
     INDEX,
@@ -25,6 +26,7 @@ from tests.random_models.spellings import (
     INDEX_TWICE,
     INDEX_VECTOR,
     LINEAR_BUT_UNUSUAL,
+    MASKED,
     MAT_VEC,
     MULTIPLY,
     PRECISION,
@@ -45,15 +47,18 @@ from tests.random_models.spellings import (
     add_all,
     centre,
     choose,
+    correlations,
     divide,
     exp,
     halves,
     index,
     index_pair,
     index_twice,
+    masked,
     mat_vec,
     multiply,
     precision,
+    root_of,
     row_dot,
     same,
     same_by,
@@ -67,7 +72,7 @@ from tests.random_models.spellings import (
     transpose,
 )
 
-PROCESS_KINDS = ("Walk", "AR", "CAR")
+PROCESS_KINDS = ("Walk", "AR", "CAR", "ICAR")
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,10 @@ class Author:
     def condition(self, r: int) -> Name:
         return self.number(f"late{r}", np.arange(self.rows[r]) % 3 == 1)
 
+    def some(self, r: int) -> Name:
+        """Return rows that have something, which cannot be set."""
+        return self.number(f"some{r}", np.arange(self.rows[r]) % 3 != 1, mutable=False)
+
     # Variables
 
     def declare(self, prefix: str, family: str, shape: tuple[int, ...] = (), **more) -> Name:  # type: ignore[no-untyped-def]
@@ -210,15 +219,15 @@ class Author:
             ways += SAME_VECTOR
         while self.spelling and self.pick(False, False, True):
             if r is not None and e.shape == (self.rows[r],) and self.pick(False, False, True):
-                e = Op(same_by, (e, self.condition(r)), self.pick(*SAME_BY))
+                e = Op(same_by, (e, self.condition(r)), self.pick(*SAME_BY), "{0}")
             elif self.draw(st.integers(0, 19)) == 19 and e.shape:
                 e = Op(same, (e,), self.pick(*LINEAR_BUT_UNUSUAL))
             else:
-                e = Op(same, (e,), self.pick(*ways))
+                e = Op(same, (e,), self.pick(*ways), "{0}")
         return e
 
     def op(self, meaning: Callable, templates: Sequence[str], *parts: Expression) -> Op:
-        return Op(meaning, parts, self.pick(*templates))
+        return Op(meaning, parts, self.pick(*templates), templates[0])
 
     def sum(self, parts: Sequence[Expression], r: int | None = None) -> Expression:
         """Add, in any order and association."""
@@ -283,6 +292,14 @@ class Author:
         L = self.number(f"L{len(self.data)}", values, mutable=False)
         return L if kind == "constant" else Op(multiply, (self.positive(), L), "{0} * {1}")
 
+    def correlations(self, S: int) -> Expression:
+        """Return a matrix of sampled correlations, perhaps times scales: perhaps no covariance."""
+        r = self.declare("r", "Uniform", (S * (S - 1) // 2,))
+        C: Expression = self.op(correlations, CORRELATIONS, r)
+        if self.often():
+            C = Op(scaled_both, (C, self.positive((S,))), self.pick(*SCALED_BOTH), SCALED_BOTH[0])
+        return C
+
     def vector_effects(self, factor: int, above: dict[int, list[Effects]]) -> Expression:
         M = self.levels[factor]
         kinds = ["centred", "standard", "non-centred", "scalars", "centred around 0"]
@@ -314,11 +331,15 @@ class Author:
         mean: Expression = self.coefficient() if self.seldom() else Number(self.pick(0.0, 0.5))
         if family == "CAR":
             return self.declare("u", "CAR", shape, mean=mean, scale=scale)
+        if family == "ICAR":
+            return self.op(add, ADD, mean, self.declare("u", "ICAR", shape, scale=scale))
         steps = (f"steps={shape[-1] - 1}",) if len(shape) == 1 else ()
         how = self.pick(f"shape={shape}", *steps)
         if self.seldom():
             how = self.how(shape)
-        lag: Expression = self.prior_scale_scalar() if family == "AR" else Number(0.0)
+        lag: Expression = Number(0.0)
+        if family == "AR":  # which explodes, if it has the time
+            lag = self.prior_scale_scalar() if shape[-1] < 10 else self.declare("r", "Uniform")
         return self.declare("u", family, shape, mean=mean, scale=scale, lag=lag, how=how)
 
     def prior_scale_scalar(self) -> Expression:
@@ -334,11 +355,16 @@ class Author:
         if kind == "MatrixNormal":
             return self.declare("u", kind, (M, S), mean=Number(0.5), scale=self.root(S))
         if kind == "MvNormal":
-            L = self.root(S)
+            sampled = self.seldom()
+            L = self.correlations(S) if sampled else self.root(S)
             mean: Expression = self.number(f"mean{S}", self.normal(S))
             if self.often():
                 mean = self.declare("beta", self.pick("Normal", "StudentT"), (S,))
-            given = ("chol=ROOT", "cov=ROOT @ ROOT.T", "cov=pt.dot(ROOT, ROOT.T)")
+            given: tuple[str, ...] = ("chol=ROOT", "cov=ROOT @ ROOT.T", "cov=pt.dot(ROOT, ROOT.T)")
+            if sampled:  # the program has the matrix where it needs no factor
+                factor = self.pick("pt.linalg.cholesky({0})", "{0}")
+                L = Op(root_of, (L,), factor)
+                given = ("cov=ROOT",) if factor == "{0}" else ("chol=ROOT",)
             if isinstance(L, Name) and L.name in self.data:
                 given += ("tau=np.linalg.inv(ROOT @ ROOT.T)",)
             how = f"{self.pick(*given)}, {self.how((M, S))}"
@@ -392,11 +418,16 @@ class Author:
                 first, second = (
                     self.op(column_of(k), INDEX_COLUMN, self.same(e), g, Number(k)) for k in (0, 1)
                 )
-                t = self.sum([first, self.op(multiply, MULTIPLY, second, x)], r)
+                slope: Expression = self.op(multiply, MULTIPLY, second, x)
+                if self.seldom():
+                    slope = self.op(masked, MASKED, slope, self.some(r))
+                t = self.sum([first, slope], r)
         else:
             t = self.at_rows(effects, r)
         t = self.same(t, r)
-        change = self.pick("none", "slope", "scaled", "loading", "membership", "weights")
+        change = self.pick("none", "slope", "scaled", "loading", "membership", "weights", "absent")
+        if change == "absent":
+            t = self.op(masked, MASKED, t, self.some(r))
         if change == "slope":
             t = self.op(multiply, MULTIPLY, t, self.covariate(r))
         if change == "scaled":
@@ -508,7 +539,11 @@ class Author:
         gap = np.abs(np.subtract.outer(np.arange(k), np.arange(k))).astype(float)
         known = np.linalg.cholesky(np.exp(-gap / 2)).round(3)
         matrix = self.root(k) if k <= 3 else self.number(f"L{k}", known, mutable=False)
-        if how != "chol":
+        if k <= 3 and self.seldom():
+            how, matrix = self.pick("chol", "cov"), self.correlations(k)
+            if how == "chol":
+                matrix = Op(root_of, (matrix,), "pt.linalg.cholesky({0})")
+        elif how != "chol":
             matrix = self.op(gram, GRAM, matrix)
         if how == "cov":
             kind = self.pick("plain", "scaled", "sum", "by row", "sds", "of a scale")
@@ -545,7 +580,10 @@ class Author:
                     else self.vector_effects(f, above)
                 )
                 above.setdefault(f, []).append(Effects(self.same(e), f))
-        effects = [e for own in above.values() for e in own]
+        return self.model([e for own in above.values() for e in own])
+
+    def model(self, effects: Sequence[Effects]) -> Recipe:
+        """Return a model of some effects, with as many responses as there are rows of."""
         responses = []
         for r in range(len(self.rows)):
             used = [e for e in effects if r == 0 or self.often()] or effects[:1]

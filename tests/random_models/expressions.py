@@ -50,12 +50,13 @@ class Op:
     In the template ``{0}``, ``{1}``, … are the parts and ``{all}`` all of them; ``{n}`` and
     ``{shape}`` are the length and shape of the result, ``{m}`` and ``{s}`` the first and last
     length of part 0, ``{q}`` the length of part 1, ``{k}`` a row near the middle, ``{id}`` a
-    number that is not taken.
+    number that is not taken. ``simplest`` is the template of an author who has no fancies.
     """
 
     meaning: Callable[..., np.ndarray]
     parts: tuple[Expression, ...]
     template: str
+    simplest: str = ""
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -120,6 +121,19 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 def names_in(expression: Expression) -> set[str]:
     return {part.name for part in walk(expression) if isinstance(part, Name)}
+
+
+def simply(expression: Expression, known: dict[int, Expression] | None = None) -> Expression:
+    """Spell an expression as simply as it can be; ``known`` are those that are spelled already."""
+    known = {} if known is None else known
+    if not isinstance(expression, Op):
+        return expression
+    if id(expression) not in known:
+        parts = tuple(simply(part, known) for part in expression.parts)
+        template = expression.simplest or expression.template
+        itself = expression.simplest == "{0}"
+        known[id(expression)] = parts[0] if itself else Op(expression.meaning, parts, template)
+    return known[id(expression)]
 
 
 def replace_at(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pymc as pm
@@ -12,14 +12,25 @@ import pytensor.tensor as pt
 from pytensor.scalar.basic import autocast_float_as
 from scipy.linalg import block_diag
 
-from tests.random_models.expressions import Code, Env, Expression, Number, Op, names_in, walk
-from tests.random_models.spellings import HOSTILE, LINEAR_BUT_UNUSUAL
+from tests.random_models.expressions import (
+    Code,
+    Env,
+    Expression,
+    Number,
+    Op,
+    names_in,
+    simply,
+    walk,
+)
+from tests.random_models.spellings import HOSTILE, LINEAR_BUT_UNUSUAL, root_of
 
 ZERO, ONE = Number(0.0), Number(1.0)
-PROCESSES = ("Walk", "AR", "MatrixNormal", "CAR")
+PROCESSES = ("Walk", "AR", "MatrixNormal", "CAR", "ICAR")
 START = 0.8
 """Standard deviation of the first value of a walk or an autoregression."""
 ALPHA = 0.6
+SUM_SD = 0.3
+"""Standard deviation of the mean of an ICAR."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +40,7 @@ class Variable:
     ``how`` is what follows the parameters in the code: ``shape=(4,)``, ``dims='g0'``, nothing if
     mean and scale have the shape already; for ``MvNormal`` it starts with ``chol``, ``cov`` or
     ``tau``. ``lag`` is the correlation of an ``AR``, ``prior`` the distribution of a scale, or of
-    those of an ``LKJ``.
+    those of an ``LKJ``. ``Missing`` are missing rows of a response, to PyMC a variable.
     """
 
     name: str
@@ -43,21 +54,26 @@ class Variable:
 
     @property
     def gaussian(self) -> bool:
-        return self.family in ("Normal", "MvNormal", "Flat", *PROCESSES)
+        return self.family in ("Normal", "MvNormal", "Flat", "Missing", *PROCESSES)
 
     @property
     def parts(self) -> tuple[Expression, ...]:
         """What the prior is made of."""
         return self.mean, self.scale, self.lag
 
-    @property
-    def log_factor(self) -> float:
-        """Logarithm of what PyMC's density integrates to."""
-        if self.family != "CAR":
+    def log_factor(self, env: Env) -> float:
+        """Return the logarithm of what PyMC's density integrates to."""
+        if self.family not in ("CAR", "ICAR"):
             return 0.0
-        return 0.5 * (self.shape[0] * np.log(2 * np.pi) - np.log(neighbours(self).sum(0)).sum())
+        N = self.shape[0]
+        if self.family == "CAR":
+            return 0.5 * (N * np.log(2 * np.pi) - np.log(neighbours(self).sum(0)).sum())
+        log_det = np.linalg.slogdet(icar_precision(self, self.scale.value(env)))[1]
+        return 0.5 * ((N - 1) * np.log(2 * np.pi) - log_det) - np.log(SUM_SD * N)
 
     def write(self, code: Code) -> None:
+        if self.family == "Missing":
+            return
         mean, scale, lag = (e.write(code) for e in self.parts)
         how = self.how or (f"shape={self.shape}" if self.shape else "")
         more = f", {how}" if how and how != "implicit" else ""
@@ -74,7 +90,9 @@ class Variable:
             f"rowchol=pt.as_tensor({rows_root(self).tolist()}), colchol=pt.as_tensor({scale})"
             f"{more})",
             "CAR": f"pm.CAR({name}, {mean} * np.ones({self.shape}), "
-            f"W=np.array({neighbours(self).tolist()}), alpha={ALPHA}, tau={scale})",
+            f"W={weights(self)}, alpha={ALPHA}, tau={scale})",
+            "ICAR": f"pm.ICAR({name}, W={weights(self)}, sigma={scale}, zero_sum_stdev={SUM_SD})",
+            "Uniform": f"pm.Uniform({name}, -1.0, 1.0{more})",
             "HalfNormal": f"pm.{self.prior.replace('(', f'({name}, ', 1)[:-1]}{more})",
             "StudentT": f"pm.StudentT({name}, nu=4.0, mu=0.0, sigma=1.0{more})",
             "LKJ": f"pm.LKJCholeskyCov({name}, n={self.shape[-1] if self.shape else 0}, eta=2.0, "
@@ -91,12 +109,14 @@ class Variable:
             root = np.tril(z)
             np.fill_diagonal(root, np.exp(0.5 * np.diag(z)))
             return root
-        return z
+        return np.tanh(z) if self.family == "Uniform" else z
 
     def transformed(self, value: np.ndarray) -> np.ndarray:
         """Return a natural value as PyMC's value variable holds it."""
         if self.family == "HalfNormal":
             return np.log(value)
+        if self.family == "Uniform":
+            return 2 * np.arctanh(value)
         if self.family == "LKJ":
             root = value.copy()
             np.fill_diagonal(root, np.log(np.diag(value)))
@@ -122,6 +142,8 @@ class Variable:
                 W = neighbours(self)
                 precision = scale * (np.diag(W.sum(axis=0)) - ALPHA * W)
                 return mean + np.linalg.cholesky(np.linalg.inv(precision)) @ u
+            case "ICAR":
+                return np.linalg.cholesky(np.linalg.inv(icar_precision(self, scale))) @ u
             case "MvNormal":
                 return mean + u @ scale.T
         return mean + scale * u
@@ -131,6 +153,16 @@ def neighbours(variable: Variable) -> np.ndarray:
     """Return which areas of a row of areas are next to each other."""
     M = variable.shape[0] if variable.shape else 0
     return np.eye(M, k=1) + np.eye(M, k=-1)
+
+
+def weights(variable: Variable) -> str:
+    M = variable.shape[0] if variable.shape else 0
+    return f"np.eye({M}, k=1) + np.eye({M}, k=-1)"
+
+
+def icar_precision(variable: Variable, sigma: np.ndarray) -> np.ndarray:
+    W = neighbours(variable)
+    return (np.diag(W.sum(axis=0)) - W) / sigma**2 + 1 / (SUM_SD * len(W)) ** 2
 
 
 def rows_root(variable: Variable) -> np.ndarray:
@@ -144,7 +176,8 @@ class Response:
     """A likelihood; ``columns > 1`` makes a table of its rows.
 
     For ``MvNormal``, whose rows of the table are correlated, ``sigma`` is what ``how`` says:
-    ``cov``, ``chol`` or ``tau``, one for all rows or one for each.
+    ``cov``, ``chol`` or ``tau``, one for all rows or one for each. Rows of which ``y`` is nan are
+    missing.
     """
 
     name: str
@@ -207,7 +240,7 @@ class Recipe:
         """Return the model as a program."""
         head, body = [], Code()
         for name, array in self.data.items():
-            text = f"np.array({array.tolist()})"
+            text = f"np.array({array.tolist()})".replace("nan", "np.nan")
             if name in self.mutable:
                 body.lines.append(f"{name} = pm.Data({name!r}, {text})")
             else:
@@ -270,6 +303,27 @@ class Recipe:
         unused = closure(set(by_name) - in_means)
         return (in_sigmas | unused) & set(self.gaussian())
 
+    def simply(self) -> Recipe:
+        """Return the same model, spelled as simply as it can be."""
+        known: dict[int, Expression] = {}
+
+        def spelled(e: Expression) -> Expression:
+            return simply(e, known)
+
+        variables = (
+            replace(v, mean=spelled(v.mean), scale=spelled(v.scale), lag=spelled(v.lag))
+            for v in self.variables
+        )
+        responses = (
+            replace(r, mean=spelled(r.mean), sigma=spelled(r.sigma)) for r in self.responses
+        )
+        return replace(self, variables=tuple(variables), responses=tuple(responses))
+
+    def observed(self) -> list[str]:
+        """Return the names of the variables that have data."""
+        missing = {name for name, values in self.data.items() if not np.isfinite(values).all()}
+        return [r.name + "_observed" * (r.y in missing) for r in self.responses]
+
     def point(self) -> dict[str, np.ndarray]:
         """Return a natural value for every free variable."""
         rng = np.random.default_rng(self.seed)
@@ -284,10 +338,13 @@ class Recipe:
             env[v.name] = v.at(env, u[v.name]) if v.name in u else point[v.name]
         mean = [np.broadcast_to(r.mean.value(env), self.data[r.y].shape) for r in self.responses]
         covariance = block_diag(*(r.covariance(env) for r in self.responses))
-        return env, np.concatenate(mean), covariance
+        seen = np.isfinite(np.concatenate([self.data[r.y] for r in self.responses]))
+        return env, np.concatenate(mean)[seen], covariance[np.ix_(seen, seen)]
 
     def log_density(self, point: Env, integrated: Sequence[str]) -> float:
         """Return ``log p(y | θ)`` with some Gaussian variables integrated out, densely.
+
+        It is ``-inf`` where a covariance that it depends on is not positive definite.
 
         Raises
         ------
@@ -318,14 +375,16 @@ class Recipe:
                 raise NotAffine("a mean")
             if not np.allclose(again, covariance, rtol=1e-10):
                 raise NotAffine("a sigma")
-        y, log_jacobian = [], sum(v.log_factor for v in variables)
+        env = self.means(point, {})[0]
+        y, log_jacobian = [], sum(v.log_factor(env) for v in variables)
         for r in self.responses:
             values = self.data[r.y]
             if r.family == "LogNormal":
                 values = np.log(values)
                 log_jacobian -= values.sum()
             y.append(values)
-        r = np.concatenate(y) - offset
+        y = np.concatenate(y)
+        r = y[np.isfinite(y)] - offset
         X, Z = C[:, flat], C[:, ~flat]
         V = Z @ Z.T + covariance
         n = len(r) - X.shape[1]
@@ -345,4 +404,18 @@ class Recipe:
             score = X.T @ solved[:, 0]
             log_det += np.linalg.slogdet(precision)[1]
             quadratic -= score @ np.linalg.solve(precision, score)
+        if self.is_outside(env, variables):
+            return -np.inf
         return float(-0.5 * (log_det + quadratic + n * np.log(2 * np.pi)) + log_jacobian)
+
+    def is_outside(self, env: Env, integrated: Sequence[Variable]) -> bool:
+        """Whether the covariance of responses or of what is integrated out is none."""
+        parts = [*(v.scale for v in integrated), *(r.sigma for r in self.responses)]
+        of_roots = (
+            node.parts[0].value(env)
+            for part in parts
+            for node in walk(part)
+            if isinstance(node, Op) and node.meaning is root_of
+        )
+        of_rows = (r.covariance(env) for r in self.responses if r.how)
+        return any(np.linalg.eigvalsh(V).min() <= 0 for V in (*of_roots, *of_rows))

@@ -79,6 +79,25 @@ def square(root):  # type: ignore[no-untyped-def]
     return root @ root.T
 
 
+def correlations(r):  # type: ignore[no-untyped-def]
+    M = 2 if len(r) == 1 else 3
+    C = np.zeros((M, M))
+    C[np.tril_indices(M, -1)] = r
+    return C + C.T + np.eye(M)
+
+
+def root_of(a):  # type: ignore[no-untyped-def]
+    """Return a square root, or, of what is no covariance, something else."""
+    try:
+        return np.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        return np.eye(len(a))
+
+
+def masked(a, condition):  # type: ignore[no-untyped-def]
+    return np.where(condition, a, 0.0)
+
+
 def centre(a):  # type: ignore[no-untyped-def]
     return a - a.mean()
 
@@ -306,13 +325,14 @@ MAT_VEC = (
     "pt.concatenate([{0}[:{k}] @ {1}, {0}[{k}:] @ {1}])",
 )
 
+DIFFERENCE = "{0} * (1 + {1}) - {0}"
 MULTIPLY = (
     "{0} * {1}",
     "{1} * {0}",
     "pt.mul({0}, {1})",
     "-{0} * (-{1})",
     "(2.0 * {0}) * (0.5 * {1})",
-    "{0} * (1 + {1}) - {0}",
+    DIFFERENCE,
     "{0} / 4 * {1} * 4.0",
 )
 
@@ -337,6 +357,22 @@ CHOOSE = (
     "pt.set_subtensor({2}[{0}], {1}[{0}])",
     "pt.zeros({n})[{0}].set({1}[{0}])[~{0}].set({2}[~{0}])",
     "{2} + {0} * ({1} - {2})",
+)
+
+MASKED = (
+    "{1} * {0}",
+    "pt.switch({1}, {0}, 0.0)",
+    "pt.where(~{1}, 0, {0})",
+    "pt.cast({1}, 'float64') * {0}",
+    "{0} * np.where({1}, 1.0, 0.0)",
+    "pt.set_subtensor({0}[~{1}], 0.0)",
+    "{0}[np.flatnonzero(~{1})].set(0.0)",
+    "pt.zeros({n})[{1}].set({0}[{1}])",
+    "pt.zeros({n})[np.flatnonzero({1})].inc({0}[{1}])",
+    "pt.concatenate([{0}[{1}], pt.zeros((~{1}).sum())])"
+    "[np.argsort(np.argsort(~{1}, kind='stable'), kind='stable')]",
+    "np.diag({1} * 1.0) @ {0}",
+    "{0} - pt.switch({1}, 0.0, {0})",
 )
 
 HALVES = (
@@ -372,6 +408,13 @@ TIMES_TRANSPOSE = (
     "({1}[None] @ {0}[:, :, None])[:, :, 0]",
     "pt.stack([{1} @ {0}[j] for j in range({m})])",
     "pt.tensordot({0}, {1}, axes=(1, 1))",
+)
+
+CORRELATIONS = (
+    "pt.zeros(({n}, {n}))[np.tril_indices({n}, -1)].set({0}) + np.eye({n})"
+    " + pt.zeros(({n}, {n}))[np.tril_indices({n}, -1)].set({0}).T",
+    "pt.stack([pt.stack([1.0 if i == j else {0}[{{(0, 1): 0, (0, 2): 1, (1, 2): 2}}"
+    "[min(i, j), max(i, j)]] for j in range({n})]) for i in range({n})])",
 )
 
 TIMES_COLUMNS = ("({1} @ {0}).T", "pt.dot({1}, {0}).T", "{0}.T @ {1}.T")
