@@ -538,7 +538,7 @@ class Author:
         how = self.pick("cov", "cov", "chol", "tau" if k == n else "cov")
         gap = np.abs(np.subtract.outer(np.arange(k), np.arange(k))).astype(float)
         known = np.linalg.cholesky(np.exp(-gap / 2)).round(3)
-        matrix = self.root(k) if k <= 3 else self.number(f"L{k}", known, mutable=False)
+        matrix = self.root(k) if k <= 3 else self.number(f"known{k}", known, mutable=False)
         if k <= 3 and self.seldom():
             how, matrix = self.pick("chol", "cov"), self.correlations(k)
             if how == "chol":
