@@ -11,7 +11,8 @@ with the density ``2ᴷ p(x)``. A proposal on the whole space is folded in, ``Σ
 of the reflections that matter, and points that lie beyond one of the others weigh nothing.
 
 **Proposal.** A mixture of multivariate Student-t distributions (:class:`StudentMixture`), drawn by
-scrambled Sobol points, and adapted in rounds (:mod:`~pymc_marginal_lmm.importance.adapt`).
+scrambled Sobol points, from the modes on (:mod:`~pymc_marginal_lmm.importance.modes`), and adapted
+in rounds (:mod:`~pymc_marginal_lmm.importance.adapt`).
 
 **Result.** One last batch of the adapted proposal, of independent replicates
 (:mod:`~pymc_marginal_lmm.importance.integrate`): with ``w_i = p(x_i)/q(x_i)``,

@@ -18,12 +18,6 @@ __all__ = ["Integral", "Round", "integrate", "khat_threshold"]
 REPLICATES = 16
 """Independent parts of the last batch, whose differences give the Monte Carlo error."""
 
-GOOD = 0.65
-"""Effective draws per evaluation at which adaptation ends."""
-
-IMPROVED = 1.05
-"""A round that is better by less than this is idle; after two of these adaptation ends too."""
-
 ROUNDS = 10
 
 RETRIES = 2
@@ -31,6 +25,9 @@ RETRIES = 2
 
 LEAST = 500
 """Draws that are aimed at in any case: of fewer, a tail says nothing."""
+
+LEAST_FOR_TAIL = 25
+"""Of fewer weights that are not 0 five or less are the tail, to which nothing can be fitted."""
 
 BUDGET = 4
 """The last batch has at most so many evaluations per draw that is wanted."""
@@ -90,14 +87,30 @@ class Integral:
         spread = np.maximum(np.median(distance, axis=0), np.finfo(float).tiny)
         return int(np.argmax((distance[most] / spread).mean(axis=0)))
 
+    def smoothed_log_weights(self) -> np.ndarray:
+        """Return the logarithms of weights ``(N,)`` with the sum 1, their tail Pareto smoothed."""
+        smoothed, _ = _smoothed(self.log_weights)
+        return smoothed - logsumexp(smoothed)
+
+    def expectation(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of what points ``(N, …)`` are given, and its Monte Carlo standard error.
+
+        By the weights as they are, and from the differences between replicates.
+        """
+        values = np.asarray(values, dtype=float)
+        weights = np.exp(self.log_weights - self.log_evidence) / len(values)
+        mean = np.tensordot(weights, values, axes=1)
+        off = weights.reshape(-1, *np.ones(values.ndim - 1, dtype=int)) * (values - mean)
+        by_part = off.reshape(REPLICATES, -1, *values.shape[1:]).sum(axis=1)
+        return mean, by_part.std(axis=0, ddof=1) * np.sqrt(REPLICATES)
+
     def resample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Return places of ``n`` points without weights, in random order.
 
         Weights are Pareto smoothed, and points repeated as evenly as they allow (systematic
         resampling).
         """
-        smoothed, _ = _smoothed(self.log_weights)
-        ends = np.cumsum(np.exp(smoothed - logsumexp(smoothed)))
+        ends = np.cumsum(np.exp(self.smoothed_log_weights()))
         places = (np.arange(n) + rng.random()) / n * ends[-1]
         return rng.permutation(np.searchsorted(ends, places))
 
@@ -112,6 +125,8 @@ def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     from arviz_stats.base import array_stats
 
     kept = np.isfinite(log_weights)
+    if kept.sum() < LEAST_FOR_TAIL:
+        return log_weights, np.inf
     smoothed = np.full(len(log_weights), -np.inf)
     # It takes log-likelihoods, whose negative is the logarithm of a weight.
     smoothed[kept], khat = array_stats.psislw(-log_weights[kept])
@@ -153,7 +168,9 @@ def integrate(
     def counted(x: np.ndarray) -> np.ndarray:
         nonlocal count
         count += len(x)
-        return log_density(x)
+        # Far out, where points are proposed too, a density may overflow.
+        with np.errstate(all="ignore"):
+            return log_density(x)
 
     def state(log_weights: np.ndarray) -> Round:
         khat = _smoothed(log_weights)[1]
@@ -161,43 +178,44 @@ def integrate(
 
     mixture = first_mixture(counted, starts, reflections)
     d = mixture.dim
-    sample = mixture.draw(1024, rng)[0]
-    proposal = Proposal(mixture, near(reflections, reflections.fold(sample), np.ones(1024)))
+    sample = reflections.fold(mixture.draw(1024, rng))
+    proposal = Proposal(mixture, near(reflections, sample, np.full(1024, 1 / 1024)))
     size = 1 << int(np.ceil(np.log2(max(256, 80 * d))))
     pool = Pool.empty(d)
-    best: tuple[float, Proposal] = (-1.0, proposal)
+    wanted = max(draws, LEAST)
+    best: tuple[float, Proposal] = (1 / wanted, proposal)
     idle = 0
     for _ in range(ROUNDS):
-        x, drawn = proposal.draw(size, rng)
+        x = proposal.draw(size, rng)
         log_p = evaluated(counted, reflections, x)
-        now = state(log_p - drawn.log_density(x))
+        log_q = proposal.log_density(x)
+        now = state(log_p - log_q)
         report(now)
         efficiency = now.effective_draws / size
-        idle = 0 if efficiency > IMPROVED * best[0] else idle + 1
+        # A round pays if it saves more evaluations of the last batch than it took.
+        idle = 0 if wanted / best[0] - size > wanted / max(efficiency, 1 / wanted) else idle + 1
         best = max(best, (efficiency, proposal), key=lambda pair: pair[0])
-        if len(pool.proposals) >= 2 and (efficiency > GOOD or idle == 2):
+        could_save = wanted / best[0] - wanted
+        if len(pool.proposals) >= 2 and (could_save < 2 * size or idle == 2):
             break
-        pool = pool.with_points(x, log_p, drawn)
-        proposal = next_proposal(pool, reflections, rng)
+        pool = pool.with_points(x, log_p, log_q, proposal)
+        proposal = next_proposal(pool, proposal, reflections, rng)
     efficiency, proposal = best
     for attempt in range(1 + RETRIES):
-        per = int(np.ceil(max(draws, LEAST) / max(efficiency, 1 / BUDGET) / REPLICATES))
-        parts = []
-        for _ in range(REPLICATES):
-            x, drawn = proposal.draw(per, rng)
-            parts.append((x, evaluated(counted, reflections, x), drawn))
-        x, log_p = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-        weights = [own - drawn.log_density(points) for points, own, drawn in parts]
-        log_weights = np.concatenate(weights)
+        per = int(np.ceil(wanted / max(efficiency, 1 / BUDGET) / REPLICATES))
+        x = np.concatenate([proposal.draw(per, rng) for _ in range(REPLICATES)])
+        log_p = evaluated(counted, reflections, x)
+        log_q = proposal.log_density(x)
+        log_weights = log_p - log_q
         last = state(log_weights)
         report(last)
         if last.khat < khat_threshold(len(x)) or attempt == RETRIES:
             break
         # What the tail has shown is learned from, and another batch is drawn.
-        pool = pool.with_points(x, log_p, proposal)
+        pool = pool.with_points(x, log_p, log_q, proposal)
         efficiency = last.effective_draws / len(x)
-        proposal = next_proposal(pool, reflections, rng)
-    by_part = np.array([logsumexp(part) for part in weights]) - np.log(per)
+        proposal = next_proposal(pool, proposal, reflections, rng)
+    by_part = logsumexp(log_weights.reshape(REPLICATES, per), axis=1) - np.log(per)
     log_evidence = float(logsumexp(by_part) - np.log(REPLICATES))
     spread = np.exp(by_part - log_evidence).std(ddof=1) / np.sqrt(REPLICATES)
     return Integral(

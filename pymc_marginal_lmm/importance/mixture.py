@@ -6,9 +6,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import gammaincinv, gammaln, logsumexp, ndtri
+from scipy.special import gammaincinv, gammaln, ndtri
 
-__all__ = ["StudentMixture", "covariance_root", "degrees_of_freedom"]
+__all__ = ["StudentMixture", "covariance_root", "degrees_of_freedom", "inverse_root", "log_sum"]
 
 
 def degrees_of_freedom(d: int) -> float:
@@ -18,6 +18,11 @@ def degrees_of_freedom(d: int) -> float:
     """
     return 5.0 + max(0, d - 4)
 
+
+AT_ONCE = 2**18
+"""Multiplications of one matrix product: fewer fit no cache better, and more OpenBLAS shares among
+threads, which costs more than it gains here, and much more where they have to wait for processors.
+"""
 
 SMALLEST = 1e-10
 """Of eigenvalues of a covariance, against the largest."""
@@ -51,66 +56,65 @@ class StudentMixture(NamedTuple):
         """``d``."""
         return self.means.shape[1]
 
-    def distances(self, x: np.ndarray) -> np.ndarray:
-        """Return ``|L_k⁻¹(x − m_k)|²`` of points ``(N, d)``: ``(K, N)``."""
-        rows = []
-        for mean, root in zip(self.means, self.roots, strict=True):
-            z = solve_triangular(root, (x - mean).T, lower=True, check_finite=False)
-            rows.append((z**2).sum(axis=0))
-        return np.stack(rows)
+    def log_components(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``log a_k t_ν(x; m_k, L_k L_kᵀ)`` of points ``(N, d)``, and ``|L_k⁻¹(x − m_k)|²``.
 
-    def log_components(self, x: np.ndarray) -> np.ndarray:
-        """Return ``log t_ν(x; m_k, L_k L_kᵀ)`` without ``a_k``: ``(K, N)``."""
+        Both are ``(K, N)``.
+        """
         d, nu = self.dim, degrees_of_freedom(self.dim)
+        inverses = np.stack([inverse_root(root) for root in self.roots])
+        # One product for all components; about a centre, or what is far from 0 would cancel.
+        centre = self.weights @ self.means
+        whitened = (inverses @ (self.means - centre)[:, :, None]).reshape(-1, 1)
+        distances = np.empty((len(inverses), len(x)))
+        at_once = max(16, AT_ONCE // inverses.size)
+        for start in range(0, len(x), at_once):
+            part = slice(start, start + at_once)
+            z = inverses.reshape(-1, d) @ (x[part] - centre).T - whitened
+            distances[:, part] = np.square(z, out=z).reshape(len(inverses), d, -1).sum(axis=1)
         constant = gammaln((nu + d) / 2) - gammaln(nu / 2) - d / 2 * np.log(nu * np.pi)
         log_det = np.log(np.diagonal(self.roots, axis1=1, axis2=2)).sum(axis=1)
-        return (constant - log_det)[:, None] - (nu + d) / 2 * np.log1p(self.distances(x) / nu)
+        with np.errstate(divide="ignore"):
+            constants = constant - log_det + np.log(self.weights)
+        return constants[:, None] - (nu + d) / 2 * np.log1p(distances / nu), distances
 
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Return the log density of points ``(N, d)``."""
-        with np.errstate(divide="ignore"):
-            return logsumexp(np.log(self.weights)[:, None] + self.log_components(x), axis=0)
+        return log_sum(self.log_components(x)[0])
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, StudentMixture]:
-        """Draw points ``(n, d)``, each component's by a scrambled Sobol sequence of its own.
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw points ``(n, d)`` by a scrambled Sobol sequence.
 
-        Returns
-        -------
-        points : array, (n, d)
-            In the order of components.
-        drawn : StudentMixture
-            The same with the shares that components really have among the points: with these, the
-            estimate of an integral has no bias (the balance heuristic of Veach and Guibas).
+        One of its dimensions tells the component, so that each has its share of the points, but for
+        one or two, and each point alone has the density of the mixture.
         """
-        counts = _counts(self.weights, n, rng)
-        parts = [
-            mean + _student_points(int(count), self.dim, rng) @ root.T
-            for count, mean, root in zip(counts, self.means, self.roots, strict=True)
-        ]
-        used = counts > 0
-        drawn = StudentMixture(counts[used] / n, self.means[used], self.roots[used])
-        return np.concatenate(parts), drawn
+        # Half a second, a third of what importing the package takes, that only a fit waits for.
+        from scipy.stats import qmc
+
+        d, nu = self.dim, degrees_of_freedom(self.dim)
+        # The balance of a Sobol sequence is that of powers of two.
+        u = qmc.Sobol(d + 2, rng=rng).random(1 << (n - 1).bit_length())[:n]
+        u = np.clip(u, 1e-12, 1 - 1e-12)
+        which = np.searchsorted(np.cumsum(self.weights)[:-1], u[:, 0])
+        chi2 = 2 * gammaincinv(nu / 2, u[:, 1])
+        z = ndtri(u[:, 2:]) / np.sqrt(chi2 / nu)[:, None]
+        points = np.empty((n, d))
+        for k, (mean, root) in enumerate(zip(self.means, self.roots, strict=True)):
+            points[which == k] = mean + z[which == k] @ root.T
+        return points
 
 
-def _counts(weights: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Share ``n`` points out: the expected numbers, rounded at random."""
-    ends = np.floor(n * np.cumsum(weights) + rng.random()).astype(int)
-    ends[-1] = n
-    return np.diff(np.minimum(ends, n), prepend=0)
+def log_sum(a: np.ndarray) -> np.ndarray:
+    """Return ``log Σ exp a`` over the first axis; SciPy's looks at more than is needed here."""
+    most = a.max(axis=0)
+    most = np.where(np.isfinite(most), most, 0.0)
+    with np.errstate(divide="ignore"):
+        return np.log(np.exp(a - most).sum(axis=0)) + most
 
 
-def _student_points(n: int, d: int, rng: np.random.Generator) -> np.ndarray:
-    # Half a second, a third of what importing the package takes, that only a fit has to wait for.
-    from scipy.stats import qmc
-
-    if n == 0:
-        return np.zeros((0, d))
-    # The balance of a Sobol sequence is that of powers of two.
-    u = qmc.Sobol(d + 1, rng=rng).random(1 << (n - 1).bit_length())[:n]
-    u = np.clip(u, 1e-12, 1 - 1e-12)
-    nu = degrees_of_freedom(d)
-    chi2 = 2 * gammaincinv(nu / 2, u[:, d])
-    return ndtri(u[:, :d]) / np.sqrt(chi2 / nu)[:, None]
+def inverse_root(root: np.ndarray) -> np.ndarray:
+    """Return the inverse of a lower triangular matrix, which is one too."""
+    return solve_triangular(root, np.eye(len(root)), lower=True, check_finite=False)
 
 
 def covariance_root(covariance: np.ndarray) -> np.ndarray:

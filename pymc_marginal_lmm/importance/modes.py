@@ -1,13 +1,17 @@
-"""Where a density is highest, and how wide it is there: the first proposal."""
+"""Where a density is highest, and how wide it is there: the first proposal.
+
+All that is asked of the density are values, of many points at once: ``2d`` differences for a
+gradient, and a handful of lengths along a direction instead of a line search. Differences are taken
+over parts of the density's own width, so that no unit of a parameter matters.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.optimize import minimize
 
-from pymc_marginal_lmm.importance.mixture import StudentMixture
+from pymc_marginal_lmm.importance.mixture import StudentMixture, covariance_root
 from pymc_marginal_lmm.importance.reflections import Reflections
 
 __all__ = ["LogDensity", "NoMode", "first_mixture"]
@@ -15,21 +19,25 @@ __all__ = ["LogDensity", "NoMode", "first_mixture"]
 type LogDensity = Callable[[np.ndarray], np.ndarray]
 """Log densities ``(N,)`` of points ``(N, d)``; -inf where there is none."""
 
-STEP = 1e-5
-"""Of a difference that stands for a derivative, on a scale of values where 1 is much."""
-
-WIDEST = 3.0
-"""Largest standard deviation that a mode's curvature may claim."""
-
-NARROWEST = 1e-4
-
-SAME = 0.5
-"""Modes that are so many standard deviations apart, or fewer, are one."""
+SAME = 1.0
+"""A climb that comes within so many standard deviations of a mode (in each dimension, on average)
+is on its way to it."""
 
 UNREACHABLE = 30.0
 """A mode whose density is lower by so much (in logarithms) is none."""
 
 INFLATION = 1.5
+"""Of a mode's covariance: a posterior is wider than its top tells."""
+
+LENGTHS = 4.0 ** np.arange(1, -8, -1)
+"""Tried along a direction, in units of the step of Newton."""
+
+GAIN = 0.05
+"""A climb ends when one more step would raise the log density by less."""
+
+
+CLIMBS = 5
+"""From a saddle or a narrow ridge, one or two further ones were enough in all models tried."""
 
 
 class NoMode(ValueError):
@@ -46,15 +54,30 @@ def first_mixture(
     NoMode
         No starting point has a density.
     """
+
+    def finite(x: np.ndarray) -> np.ndarray:
+        values = log_density(x)
+        return np.where(np.isnan(values), -np.inf, values)
+
     found: list[tuple[float, np.ndarray, np.ndarray]] = []
+
+    def is_known(x: np.ndarray) -> bool:
+        folded = reflections.fold(x[None])[0]
+        return any(_distance(folded, mode, cov) < SAME for _, mode, cov in found)
+
     for start in starts:
-        height, mode = _climb(log_density, np.asarray(start, dtype=float))
+        x = np.asarray(start, dtype=float)
+        height = finite(x[None])[0]
         if not np.isfinite(height):
             continue
-        mode = reflections.fold(mode[None])[0]
-        if any(_distance(mode, other, cov) < SAME for _, other, cov in found):
-            continue
-        found.append((height, mode, _covariance(log_density, mode, height)))
+        # What one mode has told of scales and correlations serves the way to others.
+        metric = found[0][2] if found else None
+        mode = _mode(_Highest(finite, x, height), metric, is_known)
+        if mode is not None:
+            height, x, cov = mode
+            folded = reflections.fold(x[None])[0]
+            sign = np.where(folded == x, 1.0, -1.0)
+            found.append((height, folded, cov * np.outer(sign, sign)))
     if not found:
         raise NoMode("The density is zero, or not a number, at every starting point.")
     highest = max(height for height, *_ in found)
@@ -72,51 +95,136 @@ def _distance(x: np.ndarray, mode: np.ndarray, cov: np.ndarray) -> float:
     return float(np.sqrt((x - mode) @ np.linalg.solve(cov, x - mode) / len(mode)))
 
 
-def _climb(log_density: LogDensity, start: np.ndarray) -> tuple[float, np.ndarray]:
-    d = len(start)
-    moves = STEP * np.concatenate([np.zeros((1, d)), np.eye(d), -np.eye(d)])
+class _Highest:
+    """A density that remembers the highest point that it was asked for."""
 
-    def negative(x: np.ndarray) -> tuple[float, np.ndarray]:
-        values = log_density(x + moves)
-        gradient = (values[1 : d + 1] - values[d + 1 :]) / (2 * STEP)
-        if not (np.isfinite(values[0]) and np.isfinite(gradient).all()):
-            return 1e100, np.zeros(d)
-        return -values[0], -gradient
+    def __init__(self, log_density: LogDensity, x: np.ndarray, height: float) -> None:
+        self.log_density, self.x, self.height = log_density, x, float(height)
 
-    if not np.isfinite(log_density(start[None])[0]):
-        return -np.inf, start
-    result = minimize(
-        negative, start, jac=True, method="BFGS", options={"gtol": 1e-2, "maxiter": 20 + 5 * d}
-    )
-    return -float(result.fun), result.x
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        values = self.log_density(x)
+        best = int(np.argmax(values))
+        if values[best] > self.height:
+            self.x, self.height = x[best], float(values[best])
+        return values
 
 
-def _covariance(log_density: LogDensity, mode: np.ndarray, height: float) -> np.ndarray:
-    """Return the covariance of the Normal that drops from a mode as the density does.
+def _mode(
+    log_density: _Highest, metric: np.ndarray | None, is_known: Callable[[np.ndarray], bool]
+) -> tuple[float, np.ndarray, np.ndarray] | None:
+    """Return height, place and covariance of the mode above a point; None for one that is known.
 
-    Differences are taken over about a third of a standard deviation: what counts is how wide the
-    density is, not its curvature in a point.
+    Looking for the covariance shows whether it is one: from a saddle, as an even density has where
+    a scale is 0, and from where BFGS is stuck, there are ways up.
     """
+    if metric is None:
+        d, x, height = len(log_density.x), log_density.x, log_density.height
+        metric = np.diag(_widths(log_density, x, height, np.eye(d), np.full(d, 1e-2)) ** 2)
+    for _ in range(CLIMBS):
+        metric = _climb(log_density, metric, is_known)
+        if metric is None:
+            return None
+        x, height = log_density.x, log_density.height
+        metric = _covariance(log_density, x, height, metric)
+        if log_density.height < height + GAIN:
+            break
+    return height, x, metric
+
+
+def _climb(
+    log_density: _Highest, metric: np.ndarray, is_known: Callable[[np.ndarray], bool]
+) -> np.ndarray | None:
+    """Climb by BFGS; return what it takes for the covariance, None on the way to a known mode."""
+    x, height = log_density.x, log_density.height
+    d = len(x)
+    gradient = _gradient(log_density, x, height, metric)
+    for _ in range(20 + 5 * d):
+        if is_known(x):
+            return None
+        direction = metric @ gradient
+        if gradient @ direction < 2 * GAIN:
+            break
+        points = x + LENGTHS[:, None] * direction
+        values = log_density(points)
+        best = int(np.argmax(values))
+        if not values[best] > height:
+            break
+        step, x, height = points[best] - x, points[best], values[best]
+        before, gradient = gradient, _gradient(log_density, x, height, metric)
+        change = before - gradient
+        curvature = change @ step
+        if curvature > 0:
+            turn = np.eye(d) - np.outer(step, change) / curvature
+            metric = turn @ metric @ turn.T + np.outer(step, step) / curvature
+    return metric
+
+
+def _gradient(
+    log_density: LogDensity, x: np.ndarray, height: float, metric: np.ndarray
+) -> np.ndarray:
+    steps = 1e-2 * np.sqrt(np.diagonal(metric))
+    up, down = _sides(log_density, x, np.diag(steps))
+    # At a boundary, what is known is one side.
+    up, down = (
+        np.where(np.isfinite(up), up, 2 * height - down),
+        np.where(np.isfinite(down), down, 2 * height - up),
+    )
+    return np.nan_to_num((up - down) / (2 * steps), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def _sides(
+    log_density: LogDensity, x: np.ndarray, moves: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    up, down = log_density(np.concatenate([x + moves, x - moves])).reshape(2, -1)
+    return up, down
+
+
+def _drops(log_density: LogDensity, x: np.ndarray, height: float, moves: np.ndarray) -> np.ndarray:
+    """Return by how much the log density falls when one moves to and fro, on average."""
+    sides = height - np.stack(_sides(log_density, x, moves))
+    known = np.isfinite(sides)
+    sums = np.where(known, sides, 0).sum(axis=0)
+    return np.where(known.any(axis=0), sums / np.maximum(known.sum(axis=0), 1), np.inf)
+
+
+def _widths(
+    log_density: LogDensity,
+    x: np.ndarray,
+    height: float,
+    directions: np.ndarray,
+    widths: np.ndarray,
+) -> np.ndarray:
+    """Return the standard deviations of Normals that fall as the density does, along directions.
+
+    What counts is how wide the density is, not its curvature in a point. On a slope that is not
+    concave there is none, and the length stands for it at which the density changes that much.
+    """
+    for _ in range(12):
+        drops = np.abs(_drops(log_density, x, height, directions * widths[:, None]))
+        if ((drops > 0.1) & (drops < 2)).all():
+            break
+        widths = widths / np.clip(np.sqrt(2 * drops), 0.1, 30)
+    return widths
+
+
+def _covariance(
+    log_density: LogDensity, mode: np.ndarray, height: float, guess: np.ndarray
+) -> np.ndarray:
+    """Return the covariance of the Normal that falls from a mode as the density does."""
     d = len(mode)
-    steps = np.full(d, 1e-2)
-    for _ in range(2):
-        moves = np.diag(steps)
-        drops = height - 0.5 * (log_density(mode + moves) + log_density(mode - moves))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            sd = steps / np.sqrt(2 * np.clip(drops, 0, None))
-        sd = np.clip(np.nan_to_num(sd, nan=NARROWEST, posinf=WIDEST), NARROWEST, WIDEST)
-        steps = sd / 3
+    sd = _widths(log_density, mode, height, np.eye(d), np.sqrt(np.diagonal(guess)) / 2)
     i, j = np.triu_indices(d, k=1)
-    singles, pairs = np.diag(steps), np.diag(steps)[i] + np.diag(steps)[j]
-    moves = np.concatenate([singles, pairs])
-    drops = 2 * height - log_density(mode + moves) - log_density(mode - moves)
-    drops = np.where(np.isfinite(drops), drops, 1.0)
-    own = drops[:d]
-    precision = np.diag(own / 2)
-    precision[i, j] = (drops[d:] - own[i] - own[j]) / 2
-    precision = (precision + precision.T) / np.outer(steps, steps)
-    # In units of the standard deviations along the axes, no direction may be wider than WIDEST.
-    scaled = precision * np.outer(sd, sd)
-    values, vectors = np.linalg.eigh(scaled)
-    values = np.clip(values, 1 / WIDEST**2, None)
-    return np.outer(sd, sd) * ((vectors / values) @ vectors.T)
+    steps = np.diag(sd / 2)
+    both = _drops(log_density, mode, height, np.concatenate([steps, steps[i] + steps[j]]))
+    both = np.where(np.isfinite(both), both, 1.0)
+    own = both[:d]
+    precision = np.diag(own)
+    precision[i, j] = precision[j, i] = (both[d:] - own[i] - own[j]) / 2
+    values, vectors = np.linalg.eigh(8 * precision)
+    # Differences tell little of directions that are much wider than the axes, or not concave: there
+    # the density is followed until it falls.
+    axes = vectors.T * sd
+    widths = _widths(log_density, mode, height, axes, 1 / np.sqrt(np.clip(values, 1e-2, None)))
+    spread = axes.T * widths
+    root = covariance_root(spread @ spread.T)
+    return root @ root.T

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.special import logsumexp
 
-from pymc_marginal_lmm.importance.mixture import StudentMixture, degrees_of_freedom
+from pymc_marginal_lmm.importance.mixture import StudentMixture, log_sum
 from pymc_marginal_lmm.importance.reflections import Reflections
 
-__all__ = ["MOST_FOLDED", "Proposal", "fitted", "near"]
+__all__ = ["Proposal", "near"]
 
 MOST_FOLDED = 5
 """So many reflections are folded in, at most: each doubles the work of a density."""
 
-FAR = 6.0
+FAR = 3.0
 """Standard deviations from 0 from which on a reflection is not folded in."""
 
-PASSES = 25
-"""Of the EM algorithm."""
-
-RIDGE = 0.02
-"""Of the covariance of all points, added to that of a component."""
+AT_ONCE = 2**15
+"""Points and images whose densities are computed at once: more would not stay in a cache."""
 
 
 @dataclass(frozen=True)
@@ -43,43 +39,24 @@ class Proposal:
     def _group(self) -> np.ndarray:
         return self.folded.group()
 
+    def images(self, x: np.ndarray) -> np.ndarray:
+        """Return the points ``g x`` of all ``g``: ``(G, N, d)``."""
+        return x * self._group[:, None, :]
+
     def log_density(self, x: np.ndarray) -> np.ndarray:
         """Return the log density of points ``(N, d)`` of the half space."""
-        return logsumexp([self.mixture.log_density(x * g) for g in self._group], axis=0)
+        at_once = max(1, AT_ONCE // (len(self._group) * len(self.mixture.weights)))
+        parts = [np.zeros(0)]
+        for start in range(0, len(x), at_once):
+            part = x[start : start + at_once]
+            images = self.images(part).reshape(-1, self.mixture.dim)
+            logs = self.mixture.log_components(images)[0]
+            parts.append(log_sum(logs.reshape(-1, len(part))))
+        return np.concatenate(parts)
 
-    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, Proposal]:
-        """Draw points ``(n, d)``; return with them the proposal that they are really from."""
-        x, mixture = self.mixture.draw(n, rng)
-        return self.folded.fold(x), replace(self, mixture=mixture)
-
-    def improved(self, x: np.ndarray, weights: np.ndarray) -> Proposal:
-        """Return the proposal after passes of the EM algorithm on weighted points.
-
-        What is not observed of a point is its component and the element of the group that brought
-        it into the half space. For a Student-t each point counts ``(ν + d)/(ν + distance²)`` times
-        in the moments (Liu and Rubin 1995).
-        """
-        d, group = self.mixture.dim, self._group
-        nu = degrees_of_freedom(d)
-        total = np.cov(x.T, aweights=weights).reshape(d, d)
-        mixture = self.mixture
-        images = (x[None, :, :] * group[:, None, :]).reshape(-1, d)
-        shares = np.tile(weights / weights.sum(), len(group))
-        for _ in range(PASSES):
-            log_r = np.log(mixture.weights)[:, None] + mixture.log_components(images)
-            by_point = log_r.reshape(len(log_r), len(group), -1)
-            norms = logsumexp(by_point, axis=(0, 1))
-            r = np.exp(log_r - np.tile(norms, len(group))) * shares
-            u = r * (nu + d) / (nu + mixture.distances(images))
-            alive = r.sum(axis=1) > 0.5 / len(x)
-            r, u = r[alive], u[alive]
-            means = (u @ images) / u.sum(axis=1)[:, None]
-            scales = []
-            for own, count, mean in zip(u, r.sum(axis=1), means, strict=True):
-                centred = images - mean
-                scales.append((centred * own[:, None]).T @ centred / count + RIDGE * total)
-            mixture = StudentMixture.of(r.sum(axis=1), means, np.stack(scales))
-        return replace(self, mixture=mixture)
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw points ``(n, d)``."""
+        return self.folded.fold(self.mixture.draw(n, rng))
 
 
 def near(reflections: Reflections, x: np.ndarray, weights: np.ndarray) -> Reflections:
@@ -90,24 +67,3 @@ def near(reflections: Reflections, x: np.ndarray, weights: np.ndarray) -> Reflec
     distance = mean / np.maximum(sd, np.finfo(float).tiny)
     order = np.argsort(distance)[:MOST_FOLDED]
     return reflections.take(sorted(k for k in order if distance[k] < FAR))
-
-
-def fitted(
-    reflections: Reflections,
-    x: np.ndarray,
-    weights: np.ndarray,
-    n_components: int,
-    rng: np.random.Generator,
-) -> Proposal:
-    """Fit a proposal to weighted points ``(N, d)`` of the half space.
-
-    It starts with components around points that are drawn by their weights.
-    """
-    d = x.shape[1]
-    weights = weights / weights.sum()
-    total = np.cov(x.T, aweights=weights).reshape(d, d)
-    centres = x[rng.choice(len(x), size=n_components, p=weights)]
-    start = StudentMixture.of(
-        np.ones(n_components), centres, np.broadcast_to(total, (n_components, d, d))
-    )
-    return Proposal(start, near(reflections, x, weights)).improved(x, weights)

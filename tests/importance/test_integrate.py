@@ -72,6 +72,18 @@ def test_where_the_density_is_not_a_number_it_is_zero() -> None:
     assert abs(result.log_evidence - np.log(0.5)) < 5 * result.log_evidence_mcse + 1e-3
 
 
+def test_where_there_is_hardly_any_density() -> None:
+    """Of the first points none but the start has one."""
+
+    def sliver(x: np.ndarray) -> np.ndarray:
+        return np.where((np.abs(x) < 1e-5).all(axis=1), 0.0, -np.inf)
+
+    result = integrate(
+        sliver, [np.zeros(3)], Reflections.none(3), draws=1000, rng=np.random.default_rng(1)
+    )
+    assert abs(result.log_evidence - 3 * np.log(2e-5)) < 5 * result.log_evidence_mcse
+
+
 def test_no_density_anywhere() -> None:
     with pytest.raises(NoMode, match="every starting point"):
         integrate(
