@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.explain import Explanation, explain
+from pymc_marginal_lmm.model.compiled import CompiledModel, compile_model
 from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.fit import fit
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
@@ -23,8 +24,10 @@ if find_spec("jax") is not None:
     import_module("pymc_marginal_lmm.dispatch.jax")
 
 __all__ = [
+    "CompiledModel",
     "Explanation",
     "NotMarginalizable",
+    "compile_model",
     "conditional",
     "explain",
     "finish_bambi",

@@ -164,6 +164,16 @@ BAD_COUNTS: dict[str, tuple[Call, str]] = {
     "str": (lambda w: "many", "must be a number of at least 1, not 'many'"),
 }
 
+BAD_BACKENDS: dict[str, tuple[Call, str]] = {
+    "unknown": (lambda w: "torch", "backend must be 'jax', 'numba' or None, not 'torch'"),
+    "number": (lambda w: 1, "backend must be 'jax', 'numba' or None, not 1"),
+}
+
+BAD_METHODS: dict[str, tuple[Call, str]] = {
+    "unknown": (lambda w: "gibbs", "method must be 'importance', 'nuts' or None, not 'gibbs'"),
+    "list": (lambda w: ["nuts"], r"method must be .*not \['nuts'\]"),
+}
+
 PLAIN = {
     "the plain model": (lambda w: w.model, "model has no integrated effects: pass the model that"),
     "Bambi's": (lambda w: bambi_model(), "model has no integrated effects: pass the model that"),
@@ -215,6 +225,14 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
             [("", {"str": (lambda w: "JAX", "compile_kwargs must be a dict of keyword")})],
         ),
     },
+    "compile_model": {
+        "model": (lambda w: w.model, [("", NO_MODEL)]),
+        "rvs_to_marginalize": (
+            lambda w: "u",
+            [("rvs_to_marginalize ", BAD_NAMES), ("", BAD_VARIABLES)],
+        ),
+        "backend": (lambda w: "jax", [("", BAD_BACKENDS)]),
+    },
     "fit": {
         "model": (lambda w: w.model, [("", NO_MODEL)]),
         "draws": (lambda w: 10, [("draws ", BAD_COUNTS)]),
@@ -224,14 +242,14 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
             [("rvs_to_marginalize ", BAD_NAMES), ("", BAD_VARIABLES)],
         ),
         "random_seed": (lambda w: 1, [("", BAD_SEEDS)]),
-        "backend": (
-            lambda w: "jax",
-            [("", {"unknown": (lambda w: "torch", "backend must be .*not 'torch'")})],
-        ),
+        "weighted": (lambda w: False, [("weighted ", BAD_FLAGS)]),
+        "cores": (lambda w: 1, [("cores ", BAD_COUNTS)]),
+        "backend": (lambda w: "jax", [("", BAD_BACKENDS)]),
         "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
     },
     "sample": {
         "model": (lambda w: w.model, [("", NO_MODEL)]),
+        "method": (lambda w: "nuts", [("", BAD_METHODS)]),
         "rvs_to_marginalize": (
             lambda w: "u",
             [("rvs_to_marginalize ", BAD_NAMES), ("", BAD_VARIABLES)],

@@ -58,6 +58,7 @@ ONLY_IN = {
     "jax": {"dispatch"},
     "numba": {"dispatch"},
     "llvmlite": {"dispatch"},
+    "joblib": {"dispatch"},
     "rich": {"explain", "model"},
     "xarray": {"model"},
     "arviz_base": {"model"},
@@ -97,8 +98,10 @@ def public(module: ModuleType) -> list[tuple[str, object]]:
 
 def test_public_names() -> None:
     assert mlmm.__all__ == [
+        "CompiledModel",
         "Explanation",
         "NotMarginalizable",
+        "compile_model",
         "conditional",
         "explain",
         "finish_bambi",
@@ -120,9 +123,15 @@ def test_public_names() -> None:
         ("noncenter", "(model=None, rvs=None)"),
         (
             "sample",
-            "(model=None, *, rvs_to_marginalize=None, fold_scales=True, random_seed=None, "
-            "**kwargs)",
+            "(model=None, *, method=None, rvs_to_marginalize=None, fold_scales=True, "
+            "random_seed=None, **kwargs)",
         ),
+        (
+            "fit",
+            "(model=None, *, draws=1000, chains=4, rvs_to_marginalize=None, weighted=False, "
+            "random_seed=None, backend=None, cores=None, progressbar=True)",
+        ),
+        ("compile_model", "(model=None, *, rvs_to_marginalize=None, backend=None)"),
         ("unmarginalize", "(model=None)"),
         ("explain", "(model=None, rvs=None)"),
         (

@@ -19,6 +19,7 @@ from xarray import Dataset, DataTree
 __all__ = [
     "Names",
     "bambi_model",
+    "checked_choice",
     "checked_count",
     "checked_flag",
     "checked_names",
@@ -148,6 +149,20 @@ def checked_count(value: Any, argument: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{argument} must be a number of at least 1, not {value!r}.")
     return int(value)
+
+
+def checked_choice(value: Any, argument: str, choices: Sequence[str]) -> Any:
+    """Return one of some words; None stays None.
+
+    Raises
+    ------
+    ValueError
+        It is none of them.
+    """
+    if value is not None and not (isinstance(value, str) and value in choices):
+        words = ", ".join(map(repr, choices))
+        raise ValueError(f"{argument} must be {words} or None, not {value!r}.")
+    return value
 
 
 def checked_options(value: Any, argument: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pymc.stats import compute_log_likelihood, compute_log_prior
 from xarray import DataTree
 
 from pymc_marginal_lmm.model.arguments import checked_names, checked_options
-from pymc_marginal_lmm.model.recover import Recovery, drawer, merged
+from pymc_marginal_lmm.model.recover import Drawer, Recovery, merged
 
 __all__ = ["Wanted", "complete", "wanted"]
 
@@ -172,7 +172,7 @@ def _exchange_value_variables(idata: DataTree, marginal: Model, plain: Model) ->
         for rv in marginal.free_RVs
         if marginal.rvs_to_transforms[rv] is not None
     ]
-    forward = drawer(plain.free_RVs, list(transforms.values()))
+    forward = Drawer(plain.free_RVs, list(transforms.values()))
     for source in ("posterior", "warmup_posterior"):
         if source not in idata.children:
             continue

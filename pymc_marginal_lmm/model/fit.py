@@ -11,22 +11,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from pymc.distributions.continuous import FlatRV, HalfFlatRV
-from pymc.model.core import Model
-from rich.progress import Progress, TextColumn, TimeElapsedColumn
-from xarray import Dataset, DataTree
+from xarray import DataTree
 
-from pymc_marginal_lmm.analysis.terms import DISCRETE
-from pymc_marginal_lmm.importance import Integral, integrate
-from pymc_marginal_lmm.importance.integrate import Round, khat_threshold
-from pymc_marginal_lmm.importance.modes import NoMode
 from pymc_marginal_lmm.model.arguments import (
     Names,
+    checked_choice,
     checked_count,
     checked_flag,
     checked_names,
@@ -35,28 +27,15 @@ from pymc_marginal_lmm.model.arguments import (
     pymc_model,
     recovery_seed,
 )
+from pymc_marginal_lmm.model.compiled import CompiledModel, compiled, marginal_of
 from pymc_marginal_lmm.model.complete import Wanted, complete
+from pymc_marginal_lmm.model.direct import directly, no_evidence
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
-from pymc_marginal_lmm.model.recover import Recovery, as_dataset, drawer
-from pymc_marginal_lmm.model.restore import marginal_ops
-from pymc_marginal_lmm.model.sample import groups_of_data, marginal_of
+from pymc_marginal_lmm.model.log_density import BACKENDS, Backend
+from pymc_marginal_lmm.model.notices import PACKAGE
 from pymc_marginal_lmm.model.unmarginalize import plain_of
-from pymc_marginal_lmm.model.value_space import (
-    Backend,
-    ValueSpace,
-    default_backend,
-    many_log_densities,
-)
 
-__all__ = ["MOST_DIMENSIONS", "fit"]
-
-MOST_DIMENSIONS = 25
-"""Of the parameters that are left: with more of them the method is not shown to work."""
-
-STARTS = 3
-"""Points from which modes are looked for: the initial one, and others around it."""
-
-WAY_OUT = "sample(model) takes such models, by NUTS."
+__all__ = ["completed", "fit"]
 
 
 def fit(
@@ -65,8 +44,10 @@ def fit(
     draws: int = 1000,
     chains: int = 4,
     rvs_to_marginalize: Names | None = None,
+    weighted: bool = False,
     random_seed: Any = None,
     backend: Backend | None = None,
+    cores: int | None = None,
     progressbar: bool = True,
 ) -> DataTree:
     """Compute the posterior of a model directly, without a Markov chain.
@@ -78,17 +59,27 @@ def fit(
 
     Parameters
     ----------
-    model : pymc.Model or bambi.Model, optional
-        As for :func:`~pymc_marginal_lmm.sample`; by default the one of the ``with`` context.
+    model : pymc.Model, bambi.Model or CompiledModel, optional
+        As for :func:`~pymc_marginal_lmm.sample`; by default the one of the ``with`` context. Or
+        what :func:`~pymc_marginal_lmm.compile_model` returned, to fit it to several data sets.
     draws, chains : int
         So many draws in all are returned, ``draws`` for each of ``chains``. They come from one
         sample: what are chains elsewhere are random parts of it here.
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out; by default all that can be.
+    weighted : bool, default False
+        Return the points with their weights instead of drawing by these: one chain of all points
+        that have a weight, whose logarithm, Pareto smoothed and normalised, is
+        ``sample_stats["log_weight"]``. Estimates are weighted means then, with a little less Monte
+        Carlo error; what takes draws as they are is wrong.
     random_seed : int, sequence of int, SeedSequence, BitGenerator or Generator, optional
         Makes the draws, recovered ones included, reproducible.
     backend : {"jax", "numba"}, optional
         What computes the density; by default JAX if it is installed, which compiles sooner.
+    cores : int, optional
+        Where one evaluation takes more than a millisecond, so many are made at once; all cores by
+        default. ``joblib.parallel_config`` says by what means, threads by default: within
+        ``with joblib.parallel_config(backend="dask")`` by a cluster.
     progressbar : bool, default True
         Show evaluations, effective draws and k̂ of each round.
 
@@ -140,189 +131,71 @@ def fit(
     """
     rvs = checked_names(rvs_to_marginalize, "rvs_to_marginalize", variables=True)
     show = checked_flag(progressbar, "progressbar")
+    weighted = checked_flag(weighted, "weighted")
     generator, seed = generator_of(random_seed), recovery_seed(random_seed)
     draws, chains = checked_count(draws, "draws"), checked_count(chains, "chains")
-    if backend not in (None, "jax", "numba"):
-        raise ValueError(f"backend must be 'jax', 'numba' or None, not {backend!r}.")
-    clock = time.perf_counter()
-    bambi_model = model if is_bambi(model) else None
-    model = pymc_model(model)
-    plain, marginal = plain_of(model), marginal_of(model, rvs, fold=True)
-    space = ValueSpace.of(marginal)
-    _check_space(marginal, space)
-    rng = np.random.default_rng() if generator is None else generator
-    evidence = _no_evidence(plain)
-    many = many_log_densities(marginal, space, backend or default_backend())
-    starts = _starts(marginal, space, rng)
-    at_starts = many(starts)
-    recovery = None
-    if marginal_ops(marginal):
-        recovery = Recovery(marginal, random_seed=seed, progressbar=show)
-    prepared = time.perf_counter()
-    if space.dim:
-        with _shown(show) as report:
-            integral = _integrated(many, starts, space, draws * chains, rng, report)
-        if not integral.trusted:
-            _warn(integral, space)
-        places = integral.resample(draws * chains, rng)
-        # The half space counts for all of the space.
-        x, lp = integral.x[places], integral.log_p[places] - len(space.reflections) * np.log(2)
-        found = _attributes(integral, draws * chains)
+    cores = None if cores is None else checked_count(cores, "cores")
+    backend = checked_choice(backend, "backend", BACKENDS)
+    if isinstance(model, CompiledModel):
+        _check_compiled(rvs_to_marginalize=rvs, backend=backend)
+        ready = model
     else:
-        x = np.zeros((draws * chains, 0))
-        lp = np.full(len(x), at_starts[0])
-        found = _exact(float(at_starts[0]), draws * chains)
-    if evidence is not None:
-        warnings.warn(f"log_evidence is nan: {evidence}", UserWarning, stacklevel=2)
-        found |= {"log_evidence": float("nan"), "log_evidence_mcse": float("nan")}
-    idata = _as_tree(marginal, space, x, lp, (chains, draws))
-    sampled = time.perf_counter()
-    complete(idata, marginal, plain, Wanted(), recovery, progressbar=show)
-    if bambi_model is not None:
-        idata = finish_bambi(idata, bambi_model)
-    idata["posterior"].attrs |= found | {
-        "inference_library": "pymc_marginal_lmm",
-        "preparation_time": prepared - clock,
-        "sampling_time": sampled - prepared,
-        "recovery_time": time.perf_counter() - sampled,
-    }
+        ready = _prepared(model, rvs, backend)
+    evidence = no_evidence(ready.plain)
+    idata, doubt = directly(
+        ready,
+        draws=draws,
+        chains=chains,
+        rng=np.random.default_rng() if generator is None else generator,
+        cores=cores,
+        weighted=weighted,
+        progressbar=show,
+    )
+    if doubt:
+        _warn(
+            f"The weights are not reliable: {doubt}. Results may be off there: compare with "
+            "sample(model, method='nuts')."
+        )
+    attributes = idata["posterior"].attrs
+    if evidence:
+        _warn(f"log_evidence is nan: {evidence}")
+        attributes |= {"log_evidence": float("nan"), "log_evidence_mcse": float("nan")}
+    return completed(idata, ready, Wanted(), seed, progressbar=show)
+
+
+def completed(
+    idata: DataTree, ready: CompiledModel, want: Wanted, seed: Any, *, progressbar: bool
+) -> DataTree:
+    """Add what the plain model has beyond the marginal one."""
+    clock = time.perf_counter()
+    attributes = dict(idata["posterior"].attrs)
+    with ready.lock:
+        ready.set_data()
+        if ready.recovery is not None:
+            ready.recovery.reseed(seed)
+            ready.recovery.progressbar = progressbar
+        complete(idata, ready.marginal, ready.plain, want, ready.recovery, progressbar=progressbar)
+    if ready.bambi is not None:
+        idata = finish_bambi(idata, ready.bambi)
+    attributes["recovery_time"] = time.perf_counter() - clock
+    idata["posterior"].attrs |= attributes
     return idata
 
 
-def _attributes(integral: Integral, draws: int) -> dict[str, float]:
-    return {
-        "pareto_khat": integral.khat,
-        "effective_draws": min(integral.effective_draws, float(draws)),
-        "n_evaluations": integral.n_evaluations,
-        "log_evidence": integral.log_evidence,
-        "log_evidence_mcse": integral.log_evidence_mcse,
-    }
+def _prepared(model: Any, rvs: list[Any] | None, backend: Backend | None) -> CompiledModel:
+    clock = time.perf_counter()
+    bambi_model = model if is_bambi(model) else None
+    model = pymc_model(model)
+    marginal = marginal_of(model, rvs, fold=True)
+    return compiled(plain_of(model), marginal, bambi_model, backend, clock=clock)
 
 
-def _exact(log_density: float, draws: int) -> dict[str, float]:
-    """Return the same where no parameter is left: all draws are exact, and so is the evidence."""
-    return {
-        "pareto_khat": float("-inf"),
-        "effective_draws": float(draws),
-        "n_evaluations": 1,
-        "log_evidence": log_density,
-        "log_evidence_mcse": 0.0,
-    }
-
-
-def _check_space(model: Model, space: ValueSpace) -> None:
-    """Refuse what a proposal of Student-t distributions cannot stand for."""
-    discrete = [rv.name for rv in model.free_RVs if rv.type.dtype in DISCRETE]
-    if discrete:
+def _check_compiled(**options: Any) -> None:
+    if given := [name for name, value in options.items() if value is not None]:
         raise ValueError(
-            f"fit integrates over continuous parameters, and {', '.join(map(repr, discrete))} "
-            f"stay{'s' if len(discrete) == 1 else ''} sampled and {_is_or_are(discrete)} discrete. "
-            f"{WAY_OUT}"
-        )
-    if space.dim > MOST_DIMENSIONS:
-        sizes = {
-            rv.name: int(np.prod(shape, dtype=int))
-            for rv, shape in zip(model.free_RVs, space.shapes, strict=True)
-        }
-        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
-        named = ", ".join(f"'{name}' ({sizes[name]})" for name in largest)
-        raise ValueError(
-            f"{space.dim} parameters are left after integration, and fit is for "
-            f"{MOST_DIMENSIONS} at most; most of them are those of {named}. {WAY_OUT} "
-            "explain(model) says why variables stay sampled."
+            f"{given[0]}= is settled in a compiled model; pass it to compile_model instead."
         )
 
 
-def _is_or_are(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def _no_evidence(plain: Model) -> str | None:
-    """Say why a model has no marginal likelihood that means anything, if so."""
-    flat = [rv.name for rv in plain.free_RVs if isinstance(rv.owner.op, FlatRV | HalfFlatRV)]
-    if flat:
-        return (
-            f"the prior of {', '.join(map(repr, flat))} is flat and has no integral, so that the "
-            "marginal likelihood is known up to any factor only. Give it a proper prior."
-        )
-    if plain.potentials:
-        names = ", ".join(repr(potential.name) for potential in plain.potentials)
-        return (
-            f"the Potential {names} may be a part of the prior, which then is not normalised. "
-            "Write it as a distribution."
-        )
-    return None
-
-
-def _starts(model: Model, space: ValueSpace, rng: np.random.Generator) -> np.ndarray:
-    start = space.join(model.initial_point(random_seed=0))
-    jitter = rng.uniform(-1, 1, size=(STARTS, space.dim))
-    jitter[0] = 0
-    return start + jitter
-
-
-def _integrated(
-    many: Callable[[np.ndarray], np.ndarray],
-    starts: np.ndarray,
-    space: ValueSpace,
-    draws: int,
-    rng: np.random.Generator,
-    report: Callable[[Round], None],
-) -> Integral:
-    try:
-        return integrate(many, list(starts), space.reflections, draws=draws, rng=rng, report=report)
-    except NoMode as error:
-        raise ValueError(
-            "The posterior density is zero or not a number at the initial point and around it. "
-            "Give initial values (initval=...) at which it is positive; model.point_logps() shows "
-            "which variable is to blame."
-        ) from error
-
-
-def _warn(integral: Integral, space: ValueSpace) -> None:
-    direction = space.element(integral.heaviest_axis())
-    warnings.warn(
-        f"The weights are not reliable: k̂ = {integral.khat:.2f}, above the threshold "
-        f"{khat_threshold(len(integral.x)):.2f} for {len(integral.x)} points. The posterior has a "
-        f"heavier tail than the proposal in '{direction}'. Results may be off there: compare with "
-        "sample(model), which goes by NUTS.",
-        UserWarning,
-        stacklevel=3,
-    )
-
-
-@contextmanager
-def _shown(progressbar: bool) -> Iterator[Callable[[Round], None]]:
-    """Show rounds as they come."""
-    columns = (TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, disable=not progressbar, transient=False) as progress:
-        task = progress.add_task("Looking for modes")
-
-        def report(now: Round) -> None:
-            text = (
-                f"{now.n_evaluations:,} evaluations, {now.effective_draws:,.0f} effective draws "
-                f"in the last round, k̂ {now.khat:.2f}"
-            )
-            progress.update(task, description=text)
-
-        yield report
-
-
-def _as_tree(
-    model: Model, space: ValueSpace, x: np.ndarray, lp: np.ndarray, shape: tuple[int, int]
-) -> DataTree:
-    """Return points as draws of the variables of a marginal model."""
-    values = [model.rvs_to_values[rv] for rv in model.free_RVs]
-    columns = [part.astype(value.dtype) for part, value in zip(space.split(x), values, strict=True)]
-    variables = [*model.free_RVs, *model.deterministics]
-    found = drawer(values, model.replace_rvs_by_values(variables))(columns, len(x))
-    results = {
-        v.name: drawn.reshape(*shape, *drawn.shape[1:])
-        for v, drawn in zip(variables, found, strict=True)
-    }
-    index = Dataset(coords={"chain": np.arange(shape[0]), "draw": np.arange(shape[1])})
-    groups = {
-        "posterior": as_dataset(results, model, index, {}, {}).assign_coords(index.coords),
-        "sample_stats": index.assign(lp=(("chain", "draw"), lp.reshape(shape))),
-    }
-    return DataTree.from_dict(groups | groups_of_data(model))
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, skip_file_prefixes=(PACKAGE,))

@@ -29,12 +29,13 @@ from pymc.distributions.multivariate import _LKJCholeskyCovRV
 from pymc.logprob.abstract import _logprob
 from pymc.logprob.transform_value import TransformedValue
 from pymc.logprob.transforms import Transform
+from pymc.model.core import Model
 from pytensor import config
 from pytensor.graph.basic import Variable, equal_computations
 
 from pymc_marginal_lmm.model.signed_scales import PRIORS, Fold, log_sech
 
-__all__ = ["PRIORS", "Fold", "FoldedCholesky", "FoldedLKJCholeskyCovRV", "FoldedScale"]
+__all__ = ["PRIORS", "Fold", "FoldedCholesky", "FoldedLKJCholeskyCovRV", "FoldedScale", "is_folded"]
 
 
 class FoldedScale(Transform):
@@ -143,6 +144,12 @@ class FoldedCholesky(Transform):
         logs += self.log_half_slopes(value, *inputs)
         powers = (self.rows - self.columns).astype(value.dtype)
         return logs.sum() + (powers * self.log_sech(value)).sum()
+
+
+def is_folded(model: Model) -> bool:
+    """Whether a model samples scales with a sign."""
+    transforms = model.rvs_to_transforms.values()
+    return any(isinstance(each, FoldedScale | FoldedCholesky) for each in transforms)
 
 
 def _scale(inputs: Sequence[Variable]) -> Variable:

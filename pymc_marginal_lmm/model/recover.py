@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from arviz_base import dict_to_dataset
 from pymc.model.core import Model
 from pymc.pytensorf import compile as pymc_compile
+from pymc.pytensorf import reseed_rngs
 from pytensor import config
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from pytensor.tensor.random.type import RandomType
 from rich.progress import track
 from xarray import Dataset, DataTree
 
@@ -29,7 +31,7 @@ from pymc_marginal_lmm.model.batched import inlined, over_draws
 from pymc_marginal_lmm.model.conditional import ConditionalRV, conditional
 from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops, recoverable
 
-__all__ = ["Recovery", "as_dataset", "drawer", "merged", "recover"]
+__all__ = ["Drawer", "Recovery", "as_dataset", "merged", "recover"]
 
 UNCOMPILED = Mode(linker="py", optimizer=None)
 """For a few calls, each over many draws, rewriting a graph costs more than it saves."""
@@ -161,7 +163,12 @@ class Recovery:
             data = {rv: self.full.rvs_to_values[rv] for rv in self.full.observed_RVs}
             outputs = inlined(graph_replace(outputs, data, strict=False), ConditionalRV)
             self.parameters = [self.full[rv.name] for rv in model.free_RVs]
-            self.draw = drawer(self.parameters, outputs, random_seed, compile_kwargs)
+            self.draw = Drawer(self.parameters, outputs, random_seed, compile_kwargs)
+
+    def reseed(self, random_seed: int | list[int] | None) -> None:
+        """Start over with another seed."""
+        if self.names:
+            self.draw.reseed(random_seed)
 
     def given(
         self, posterior: Dataset, dims: Mapping[str, Any] | None = None, coords: Any = None
@@ -267,27 +274,47 @@ def _bytes_per_draw(model: Model) -> int:
     return sum(cost(op.structure, free_of_rows=False)[1] for op in marginal_ops(model))
 
 
-def drawer(
-    parameters: Sequence[Variable],
-    outputs: Sequence[Variable],
-    random_seed: int | list[int] | None = None,
-    compile_kwargs: dict[str, Any] | None = None,
-) -> Callable[[Sequence[np.ndarray], int], list[np.ndarray]]:
-    """Return the function that makes a number of draws: at once, if its graph allows for that."""
-    kwargs: dict[str, Any] = {"mode": UNCOMPILED} | (compile_kwargs or {})
-    kwargs |= {"random_seed": random_seed, "on_unused_input": "ignore"}
-    try:
-        inputs, many = over_draws(outputs, parameters)
-    except (NotImplementedError, TypeError, ValueError):
-        one = pymc_compile(parameters, outputs, **kwargs)
+class Drawer:
+    """Makes a number of draws: at once, if its graph allows for that.
 
-        def draw_by_draw(columns: Sequence[np.ndarray], n: int) -> list[np.ndarray]:
-            rows = [one(*(column[i] for column in columns)) for i in range(n)]
-            return [np.stack(values) for values in zip(*rows, strict=True)]
+    Parameters
+    ----------
+    parameters : sequence of Variable
+    outputs : sequence of Variable
+        Over the parameters.
+    random_seed : int or sequence of int, optional
+    compile_kwargs : dict, optional
+    """
 
-        return draw_by_draw
-    function = pymc_compile(inputs, many, **kwargs)
-    return lambda columns, n: function(*columns, n)
+    def __init__(
+        self,
+        parameters: Sequence[Variable],
+        outputs: Sequence[Variable],
+        random_seed: int | list[int] | None = None,
+        compile_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        kwargs: dict[str, Any] = {"mode": UNCOMPILED} | (compile_kwargs or {})
+        kwargs |= {"random_seed": random_seed, "on_unused_input": "ignore"}
+        try:
+            inputs, many = over_draws(outputs, parameters)
+        except (NotImplementedError, TypeError, ValueError):
+            self.at_once = False
+            self.function = pymc_compile(parameters, outputs, **kwargs)
+        else:
+            self.at_once = True
+            self.function = pymc_compile(inputs, many, **kwargs)
+
+    def __call__(self, columns: Sequence[np.ndarray], n: int) -> list[np.ndarray]:
+        """Return the outputs for ``n`` values of the parameters, along a first axis."""
+        if self.at_once:
+            return self.function(*columns, n)
+        rows = [self.function(*(column[i] for column in columns)) for i in range(n)]
+        return [np.stack(values) for values in zip(*rows, strict=True)]
+
+    def reseed(self, random_seed: int | list[int] | None) -> None:
+        """Start over with another seed."""
+        rngs = [v for v in self.function.get_shared() if isinstance(v.type, RandomType)]
+        reseed_rngs(rngs, random_seed)
 
 
 def _point(parameters: Sequence, posterior: Any, chain: int, draw: int) -> str:

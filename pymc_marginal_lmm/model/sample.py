@@ -1,10 +1,17 @@
-"""``sample``: ``pm.sample`` with the effects integrated out on the way."""
+"""``sample``: ``pm.sample`` with the effects integrated out on the way.
+
+Few parameters are left then, and if nothing is said of a sampler, they are drawn by importance
+sampling (:mod:`~pymc_marginal_lmm.model.direct`) where that is shown to work: its weights are
+checked, and NUTS takes over where they are not good enough.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pymc as pm
@@ -14,26 +21,55 @@ from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.model.arguments import (
     Names,
+    checked_choice,
+    checked_count,
     checked_flag,
     checked_names,
+    generator_of,
     is_bambi,
     pymc_model,
     recovery_seed,
 )
-from pymc_marginal_lmm.model.complete import complete, wanted
+from pymc_marginal_lmm.model.compiled import CompiledModel, compiled, marginal_of, why_not
+from pymc_marginal_lmm.model.complete import OWN, Wanted, complete, wanted
+from pymc_marginal_lmm.model.direct import NoDensity, directly, groups_of_data, no_evidence
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
-from pymc_marginal_lmm.model.marginalize import marginalized
-from pymc_marginal_lmm.model.notices import warn_of_what_stays
+from pymc_marginal_lmm.model.notices import PACKAGE
 from pymc_marginal_lmm.model.recover import Recovery
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import plain_of
+from pymc_marginal_lmm.model.value_space import ValueSpace
 
-__all__ = ["groups_of_data", "marginal_of", "sample"]
+__all__ = ["sample"]
+
+type Method = Literal["importance", "nuts"]
+
+METHODS: tuple[Method, ...] = ("importance", "nuts")
+
+# A child of PyMC's, so that it is heard, and silenced, where PyMC's own messages are.
+_log = logging.getLogger("pymc.marginal_lmm")
+
+OF_ANY_METHOD = {
+    "draws",
+    "chains",
+    "cores",
+    "progressbar",
+    "quiet",
+    "var_names",
+    "idata_kwargs",
+    "compute_convergence_checks",
+    "return_inferencedata",
+}
+"""Arguments of ``pm.sample`` that say nothing of a Markov chain; all others mean NUTS."""
+
+OF_ANY_RESULT = {*OWN, "include_transformed", "dims", "coords"}
+"""``idata_kwargs`` of which the same is true."""
 
 
 def sample(
     model: Any = None,
     *,
+    method: Method | None = None,
     rvs_to_marginalize: Names | None = None,
     fold_scales: bool = True,
     random_seed: Any = None,
@@ -50,6 +86,12 @@ def sample(
     model : pymc.Model or bambi.Model, optional
         By default the one of the ``with`` context. A marginal model is sampled as it is, unless
         ``rvs_to_marginalize`` says more.
+    method : {"importance", "nuts"}, optional
+        How the parameters are drawn: by importance sampling, as :func:`~pymc_marginal_lmm.fit`
+        does, or by NUTS. By default by importance sampling if no argument is about a Markov chain
+        (``nuts_sampler``, ``tune``, ``target_accept``, ``init``, ``initvals`` and so on), at most
+        25 parameters are left, all of them continuous, and the weights pass their check; else by
+        NUTS. One line of PyMC's log, and ``posterior.attrs["method"]``, say which it was.
     rvs_to_marginalize : str, Variable, or sequence of them, optional
         The effects to integrate out; by default all that can be.
     fold_scales : bool, default True
@@ -82,15 +124,18 @@ def sample(
         values.
     ValueError
         An argument makes no sense here: ``step``, ``trace``, ``return_inferencedata=False``,
-        unknown ``var_names`` or ``idata_kwargs``.
+        unknown ``var_names`` or ``idata_kwargs``; ``method="importance"`` with an argument of
+        NUTS, or for a model that it is not for.
 
     Warns
     -----
     UserWarning
-        Some Normal variables, or all variables, stay sampled although nothing was asked for. Or
+        Some Normal variables, or all variables, stay sampled although nothing was asked for. With
+        ``method="importance"``: the weights are not reliable. Or
         what comes after sampling failed: then the draws of the marginal model are returned as
         they are, so that nothing is lost.
     """
+    method = checked_choice(method, "method", METHODS)
     rvs = checked_names(rvs_to_marginalize, "rvs_to_marginalize", variables=True)
     fold = checked_flag(fold_scales, "fold_scales")
     seed = recovery_seed(random_seed)
@@ -105,20 +150,32 @@ def sample(
     if unknown := [name for name in selected or () if name not in names]:
         raise ValueError(f"var_names {unknown} are not among {names}.")
     want = wanted(kwargs, plain)
+    method = _settled(method, kwargs)
 
     marginal = marginal_of(model, rvs, fold=fold)
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
     if kwargs.get("initvals") is not None:
         kwargs["initvals"] = _initial_values_in(marginal, plain, kwargs["initvals"])
-    recovery = None
-    if marginal_ops(marginal):
+    ready, idata = None, None
+    if method != "nuts":
+        ready = _ready(plain, marginal, needed=method == "importance")
+    if ready is not None:
+        forced = method == "importance"
+        idata = _by_importance(ready, want, kwargs, random_seed, progressbar, forced=forced)
+    recovery = ready.recovery if ready is not None else None
+    if recovery is not None:
+        recovery.reseed(seed)
+        recovery.progressbar = progressbar
+    elif marginal_ops(marginal):
         recovery = Recovery(marginal, random_seed=seed, progressbar=progressbar)
-
-    if marginal.free_RVs or recovery is None:
-        kwargs["idata_kwargs"] = want.passed or None
-        idata = pm.sample(model=marginal, random_seed=random_seed, **kwargs)
-    else:
-        idata = _no_parameters(marginal, kwargs.get("draws", 1000), kwargs.get("chains") or 4)
+    if idata is None:
+        if marginal.free_RVs or recovery is None:
+            kwargs["idata_kwargs"] = want.passed or None
+            idata = pm.sample(model=marginal, random_seed=random_seed, **kwargs)
+        else:
+            idata = _no_parameters(marginal, kwargs.get("draws", 1000), kwargs.get("chains") or 4)
+        idata["posterior"].attrs["method"] = "nuts"
+    attributes = dict(idata["posterior"].attrs)
     try:
         complete(idata, marginal, plain, want, recovery, progressbar=progressbar)
         if bambi_model is not None:
@@ -137,23 +194,90 @@ def sample(
             if group in idata.children:
                 draws = idata[group].to_dataset()
                 idata[group] = draws[[name for name in selected if name in draws]]
+    idata["posterior"].attrs |= attributes
     return idata
+
+
+def _settled(method: Method | None, kwargs: Mapping[str, Any]) -> Method | None:
+    """Return NUTS where arguments are about a Markov chain; None if nothing is said."""
+    idata_kwargs = kwargs.get("idata_kwargs") or {}
+    of_chains = [
+        name for name, value in kwargs.items() if not (name in OF_ANY_METHOD or value is None)
+    ]
+    of_chains += [f"idata_kwargs[{name!r}]" for name in idata_kwargs if name not in OF_ANY_RESULT]
+    if method == "importance" and of_chains:
+        raise ValueError(
+            f"{', '.join(of_chains)}: of a Markov chain, and method='importance' makes none. Leave "
+            "it out, or say method='nuts'."
+        )
+    return "nuts" if of_chains else method
+
+
+def _ready(plain: Model, marginal: Model, *, needed: bool) -> CompiledModel | None:
+    """Return a model ready for importance sampling; None if that is not for it."""
+    if not needed and (reason := why_not(marginal, ValueSpace.of(marginal))):
+        _log.info("NUTS, since %s.", reason)
+        return None
+    return compiled(plain, marginal, None, None, clock=time.perf_counter())
+
+
+def _by_importance(
+    ready: CompiledModel,
+    want: Wanted,
+    kwargs: Mapping[str, Any],
+    random_seed: Any,
+    progressbar: bool,
+    *,
+    forced: bool,
+) -> DataTree | None:
+    """Return draws by importance sampling; None if they are not to be relied on."""
+    generator = generator_of(random_seed)
+    cores = kwargs.get("cores")
+    try:
+        idata, doubt = directly(
+            ready,
+            draws=checked_count(kwargs.get("draws", 1000), "draws"),
+            chains=checked_count(kwargs.get("chains") or 4, "chains"),
+            rng=np.random.default_rng() if generator is None else generator,
+            cores=None if cores is None else checked_count(cores, "cores"),
+            progressbar=progressbar,
+            dims=want.dims,
+            coords=want.coords,
+        )
+    except NoDensity as error:
+        if forced:
+            raise
+        _log.info("NUTS, since importance sampling found no point to start from: %s", error)
+        return None
+    found = idata["posterior"].attrs
+    if no_evidence(ready.plain):
+        found |= {"log_evidence": float("nan"), "log_evidence_mcse": float("nan")}
+    if not doubt:
+        _log.info(
+            "Importance sampling of %d parameters: k̂ = %.2f, worth %d draws, %.1f s. "
+            "(method='nuts' goes by NUTS.)",
+            ready.space.dim,
+            found["pareto_khat"],
+            found["effective_draws"],
+            found["preparation_time"] + found["sampling_time"],
+        )
+        return idata
+    if forced:
+        warnings.warn(
+            f"The weights are not reliable: {doubt}. Results may be off there; "
+            "method='nuts' does without weights.",
+            UserWarning,
+            skip_file_prefixes=(PACKAGE,),
+        )
+        return idata
+    _log.info("NUTS, since importance sampling is not reliable here: %s.", doubt)
+    return None
 
 
 def _no_parameters(model: Model, draws: int, chains: int) -> DataTree:
     """Return what ``pm.sample`` would, if it did not refuse models without free variables."""
     posterior = Dataset(coords={"chain": np.arange(chains), "draw": np.arange(draws)})
     return DataTree.from_dict({"posterior": posterior, **groups_of_data(model)})
-
-
-def groups_of_data(model: Model) -> dict[str, Dataset]:
-    """Return the groups of a result that hold no draws: observed and constant data."""
-    idata = pm.to_inference_data(prior={}, model=model)
-    return {
-        name: group.to_dataset()
-        for name, group in idata.children.items()
-        if not name.startswith("prior")
-    }
 
 
 def _check_arguments(kwargs: Mapping[str, Any]) -> None:
@@ -168,19 +292,6 @@ def _check_arguments(kwargs: Mapping[str, Any]) -> None:
             "sample returns a DataTree only. For a MultiTrace call marginalize(model) and "
             "pm.sample yourself."
         )
-
-
-def marginal_of(model: Model, rvs: list[Any] | None, *, fold: bool) -> Model:
-    """Return the model to sample, and say what a user might have hoped for in vain.
-
-    A marginal model is sampled as it is, unless variables are named.
-    """
-    if rvs is None and marginal_ops(model):
-        return model
-    marginal, reading = marginalized(model, rvs, fold=fold)
-    if rvs is None:
-        warn_of_what_stays(model, reading, "it is sampled as it is")
-    return marginal or model
 
 
 def _initial_values_in(model: Model, plain: Model, initvals: Any) -> Any:

@@ -1,27 +1,17 @@
-"""The parameters of a model as one vector, and its log density for many of these at once."""
+"""The parameters of a model as one vector."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import pytensor.tensor as pt
 from pymc.model.core import Model
-from pymc.pytensorf import rewrite_pregrad
-from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors
 
-from pymc_marginal_lmm.dispatch.batches import Many, by_jax, by_numba
 from pymc_marginal_lmm.importance import Reflections
 from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
 
-__all__ = ["Backend", "ValueSpace", "default_backend", "many_log_densities"]
-
-type Backend = Literal["jax", "numba"]
+__all__ = ["ValueSpace"]
 
 
 @dataclass(frozen=True)
@@ -105,31 +95,3 @@ def _reflections(transform: Any, size: int) -> tuple[np.ndarray, list[int]]:
         # A correlation changes its sign with either of its scales.
         return np.where(in_row | in_column, -1, 1), list(transform.diagonal)
     return np.ones((0, size)), []
-
-
-def default_backend() -> Backend:
-    """Return JAX where it is installed.
-
-    It compiles the density of a small model in one or two seconds with nothing cached; numba, whose
-    code is faster for large dense blocks, takes tens of seconds the first time on a machine.
-    """
-    return "jax" if find_spec("jax") is not None else "numba"
-
-
-def _vector_graph(model: Model, space: ValueSpace) -> tuple[Variable, Variable]:
-    x = pt.vector("x", shape=(space.dim,), dtype="float64")
-    values = [model.rvs_to_values[rv] for rv in model.free_RVs]
-    parts = (pt.cast(part, v.dtype) for part, v in zip(space.split(x), values, strict=True))
-    new = {v: pt.specify_shape(part, v.type.shape) for v, part in zip(values, parts, strict=True)}
-    logp = rewrite_pregrad(model.logp())
-    # Data that can be set have the values that they have now.
-    for source in ancestors([logp]):
-        if isinstance(source, SharedVariable):
-            new[source] = source.type.constant_type(source.type, source.get_value())
-    return x, graph_replace(logp, new, strict=False)
-
-
-def many_log_densities(model: Model, space: ValueSpace, backend: Backend) -> Many:
-    """Return a function from points ``(N, d)`` to their log densities ``(N,)``."""
-    x, logp = _vector_graph(model, space)
-    return (by_jax if backend == "jax" else by_numba)(x, logp)

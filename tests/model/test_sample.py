@@ -183,7 +183,9 @@ def test_nothing_stays_sampled() -> None:
         x = pm.Data("x", X)
         pm.Normal("y", pm.Normal("u", 0.0, 2.0, dims="level")[G] + x, 0.5, observed=Y)
     idata = mlmm.sample(model, draws=1000, chains=2, random_seed=1, progressbar=False)
-    assert set(idata.children) == {"posterior", "observed_data", "constant_data"}
+    groups = {"posterior", "sample_stats", "observed_data", "constant_data"}
+    assert set(idata.children) == groups
+    assert idata["posterior"].attrs["method"] == "exact"
     draws = idata["posterior"]["u"]
     assert draws.dims == ("chain", "draw", "level") and draws.shape == (2, 1000, 4)
     precision = 1 / 2.0**2 + 6 / 0.5**2
