@@ -72,7 +72,7 @@ def assert_same_form(found: xr.DataTree, expected: xr.DataTree) -> None:
     assert set(found.children) == set(expected.children)
     for group in expected.children:
         one, two = expected[group].to_dataset(), found[group].to_dataset()
-        who = LIBRARY if group.startswith("log_") else set()
+        who = LIBRARY if group.startswith("log_") else {"method"}
         assert {*one.attrs} - who == {*two.attrs} - who, group
         if group.endswith("sample_stats"):
             assert set(one.coords) == set(two.coords)
