@@ -137,7 +137,8 @@ def test_doubtful_weights_leave_it_to_nuts(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_doubtful_weights_by_order() -> None:
-    with pytest.warns(UserWarning, match=r"The weights are not reliable: k̂ = .* '(a|width)") as caught:
+    message = r"The weights are not reliable: k̂ = .* '(a|width)"
+    with pytest.warns(UserWarning, match=message) as caught:
         found = mlmm.sample(heavy(), method="importance", **SHORT)
     assert caught[0].filename == __file__
     assert found["posterior"].attrs["method"] == "importance"
