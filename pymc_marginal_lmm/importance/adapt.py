@@ -36,10 +36,16 @@ ENOUGH = 40.0
 what few points happened to say."""
 
 STEER = 0.6
-"""Power of ``p/q`` in a fit. With 0 (likelihood) efficiency is lower, with 1 (variance) the few
-points that weigh most rule the fit: of the worst k̂ of five seeds, 0.67 with 1 was 0.47 with 0.6."""
+"""Power of ``p/q`` in a fit: 0 is likelihood, 1 the variance of weights.
+
+With 1 the few points that weigh most rule the fit: the worst k̂ of five seeds of a model was 0.67
+instead of 0.47. With 0 a skewed density of 12 dimensions has 0.41 effective draws per evaluation
+instead of 0.56.
+"""
 
 WIDE_SHARE = 0.05
+"""Of the defensive component. With 0.1 each evaluation is worth 3 % less; with none, the worst k̂ of
+five seeds was 0.63 instead of 0.55."""
 
 WIDE = 4.0
 """Scale of the defensive component's covariance, against that of all points."""

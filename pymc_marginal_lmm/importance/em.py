@@ -23,7 +23,7 @@ from pymc_marginal_lmm.importance.mixture import (
     StudentMixture,
     covariance_root,
     degrees_of_freedom,
-    inverse_root,
+    inverse_roots,
     log_sum,
 )
 from pymc_marginal_lmm.importance.proposal import Proposal
@@ -74,7 +74,7 @@ def fitted(start: Proposal, points: Weighted, steer: float, enough: float) -> Pr
     """Improve a proposal by passes of the EM algorithm."""
     mean, covariance = points.moments()
     root = covariance_root(covariance)
-    inverse = inverse_root(root)
+    inverse = inverse_roots(root)
     # In units of all points; reflections are of the original ones.
     images = (start.images(points.x) - mean) @ inverse.T
     mixture = _mapped(start.mixture, inverse, -inverse @ mean)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import multivariate_normal, multivariate_t, skewnorm
+from scipy.stats import foldnorm, loggamma, multivariate_normal, multivariate_t, norm, skewnorm
 
 from pymc_marginal_lmm.importance import Reflections
 
@@ -65,22 +65,44 @@ def _skewed() -> Target:
     )
 
 
-def _curved() -> Target:
+def _skewed_mixed(d: int, shape: float) -> Target:
+    """Logarithms of Gamma variables, in directions that are no axes."""
+    mixing = np.linalg.qr(np.random.default_rng(d).normal(size=(d, d)))[0]
+    one = loggamma(shape)
+    return _target(
+        lambda x: one.logpdf(x @ mixing).sum(axis=1),
+        one.mean() * mixing.sum(axis=1),
+        np.full(d, one.std()),
+    )
+
+
+def _curved(d: int) -> Target:
+    """A banana in two dimensions, the others Normal."""
+
     def log_density(x: np.ndarray) -> np.ndarray:
         along, across = x[:, 0] / 2, (x[:, 1] - 0.15 * x[:, 0] ** 2) / 0.7
-        return -0.5 * (along**2 + across**2) - np.log(2 * np.pi * 2 * 0.7)
+        rest = norm.logpdf(x[:, 2:]).sum(axis=1)
+        return rest - 0.5 * (along**2 + across**2) - np.log(2 * np.pi * 2 * 0.7)
 
-    mean, sd = np.array([0, 0.15 * 4]), np.array([2, np.sqrt(0.7**2 + 2 * (0.15 * 4) ** 2)])
+    mean, sd = np.zeros(d), np.ones(d)
+    mean[1] = 0.15 * 4
+    sd[:2] = 2, np.sqrt(0.7**2 + 2 * (0.15 * 4) ** 2)
     return _target(log_density, mean, sd)
 
 
-def _two_modes() -> Target:
-    def log_density(x: np.ndarray) -> np.ndarray:
-        modes = (multivariate_normal(m).logpdf(x) for m in ([4, 0], [-4, 1]))
-        return np.logaddexp(*modes) - np.log(2)
+def _two_modes(d: int, distance: float, share: float) -> Target:
+    """Two Normals; the second, which has a share of the mass, is three times narrower."""
+    far = np.zeros(d)
+    far[0] = distance
 
-    starts = (np.array([3.0, 0]), np.array([-3.0, 0]))
-    return _target(log_density, np.array([0, 0.5]), np.sqrt([17, 1.25]), starts=starts)
+    def log_density(x: np.ndarray) -> np.ndarray:
+        first = np.log(1 - share) + norm.logpdf(x).sum(axis=1)
+        second = np.log(share) + norm.logpdf(x, far, 1 / 3).sum(axis=1)
+        return np.logaddexp(first, second)
+
+    mean = share * far
+    sd = np.sqrt(1 - share + share / 9 + share * (1 - share) * far**2)
+    return _target(log_density, mean, sd, starts=(np.full(d, 0.3), far + 0.2))
 
 
 def _even(distance: float) -> Target:
@@ -93,8 +115,6 @@ def _even(distance: float) -> Target:
         return np.logaddexp(one.logpdf(x), one.logpdf(x * flip)) - np.log(2)
 
     # |x₀| is folded normal, and x₂ has the sign that goes with it.
-    from scipy.stats import foldnorm, norm
-
     first = foldnorm(distance)
     sign = 1 - 2 * norm.cdf(-distance)
     third = 0.5 * sign
@@ -111,8 +131,12 @@ TARGETS = {
     "student 3": _student(3),
     "student 15": _student(15),
     "skewed": _skewed(),
-    "curved": _curved(),
-    "two modes": _two_modes(),
+    "skewed 12": _skewed_mixed(12, 3.0),
+    "skewed 25": _skewed_mixed(25, 10.0),
+    "curved": _curved(2),
+    "curved 6": _curved(6),
+    "two modes": _two_modes(2, 8.0, 0.5),
+    "two modes 5": _two_modes(5, 30.0, 0.05),
     "even, near": _even(0.5),
     "even, far": _even(20.0),
 }
