@@ -195,8 +195,9 @@ def integrate(
         # A round pays if it saves more evaluations of the last batch than it took.
         idle = 0 if wanted / best[0] - size > wanted / max(efficiency, 1 / wanted) else idle + 1
         best = max(best, (efficiency, proposal), key=lambda pair: pair[0])
-        could_save = wanted / best[0] - wanted
-        if len(pool.proposals) >= 2 and (could_save < 2 * size or idle == 2):
+        # One round is taken to save half of what a perfect proposal would, at most.
+        could_save = (wanted / best[0] - wanted) / 2
+        if len(pool.proposals) >= 2 and (could_save < size or idle == 2):
             break
         pool = pool.with_points(x, log_p, log_q, proposal)
         proposal = next_proposal(pool, proposal, reflections, rng)
