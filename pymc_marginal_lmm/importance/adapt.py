@@ -62,11 +62,11 @@ def effective_number(log_weights: np.ndarray) -> float:
 
 
 def evaluated(log_density: LogDensity, reflections: Reflections, x: np.ndarray) -> np.ndarray:
-    """Return the log density on the half space, ``2ᴷ p``; -inf outside, and where it is nan."""
+    """Return the log density on the half space, ``2ᴷ p``; -inf outside, or if not finite."""
     values = np.full(len(x), -np.inf)
     inside = reflections.inside(x)
     values[inside] = log_density(x[inside]) + len(reflections) * np.log(2)
-    return np.where(np.isnan(values), -np.inf, values)
+    return np.where(np.isfinite(values), values, -np.inf)
 
 
 class Pool(NamedTuple):

@@ -147,7 +147,7 @@ def integrate(
     Parameters
     ----------
     log_density : callable
-        From points ``(N, d)`` to log densities ``(N,)``; nan counts as -inf.
+        From points ``(N, d)`` to log densities ``(N,)``; nan and inf count as -inf.
     starts : sequence of array, (d,)
         Where to look for modes from.
     reflections : Reflections

@@ -57,7 +57,7 @@ def first_mixture(
 
     def finite(x: np.ndarray) -> np.ndarray:
         values = log_density(x)
-        return np.where(np.isnan(values), -np.inf, values)
+        return np.where(np.isfinite(values), values, -np.inf)
 
     found: list[tuple[float, np.ndarray, np.ndarray]] = []
 

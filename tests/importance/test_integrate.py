@@ -73,6 +73,20 @@ def test_where_the_density_is_not_a_number_it_is_zero() -> None:
     assert abs(result.log_evidence - np.log(0.5)) < 5 * result.log_evidence_mcse + 1e-3
 
 
+def test_an_infinite_density_is_none() -> None:
+    """Far out, where something overflowed."""
+    target = TARGETS["gaussian 2"]
+
+    def overflows(x: np.ndarray) -> np.ndarray:
+        return np.where(x[:, 0] > 30, np.inf, target.log_density(x))
+
+    starts = [np.array([29.0, 0.0]), np.array([31.0, 0.0])]
+    result = integrate(
+        overflows, starts, Reflections.none(2), draws=1000, rng=np.random.default_rng(5)
+    )
+    assert abs(result.log_evidence) < 5 * result.log_evidence_mcse + 1e-4
+
+
 def test_where_there_is_hardly_any_density() -> None:
     """Of the first points none but the start has one."""
 
