@@ -36,6 +36,10 @@ GAIN = 0.05
 """A climb ends when one more step would raise the log density by less."""
 
 
+MOST_RISE = 10.0
+"""Differences are taken where the density changes by about 1; and so many times the rise that a
+slope promises is too much."""
+
 CLIMBS = 5
 """From a saddle or a narrow ridge, one or two further ones were enough in all models tried."""
 
@@ -96,13 +100,18 @@ def _distance(x: np.ndarray, mode: np.ndarray, cov: np.ndarray) -> float:
 
 
 class _Highest:
-    """A density that remembers the highest point that it was asked for."""
+    """A density that remembers the highest point that it was asked for, if that can be believed.
+
+    Where numbers break down, as with a residual scale of 1e-30, a density may seem to be enormous.
+    """
 
     def __init__(self, log_density: LogDensity, x: np.ndarray, height: float) -> None:
         self.log_density, self.x, self.height = log_density, x, float(height)
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: np.ndarray, rises: np.ndarray | float = MOST_RISE) -> np.ndarray:
+        """Return the log densities; no point is believed to rise by more than ``rises``."""
         values = self.log_density(x)
+        values = np.where(values > self.height + rises, -np.inf, values)
         best = int(np.argmax(values))
         if values[best] > self.height:
             self.x, self.height = x[best], float(values[best])
@@ -145,7 +154,8 @@ def _climb(
         if gradient @ direction < 2 * GAIN:
             break
         points = x + LENGTHS[:, None] * direction
-        values = log_density(points)
+        # A concave function rises by no more than its slope says.
+        values = log_density(points, MOST_RISE * (1 + LENGTHS * (gradient @ direction)))
         best = int(np.argmax(values))
         if not values[best] > height:
             break

@@ -87,6 +87,20 @@ def test_an_infinite_density_is_none() -> None:
     assert abs(result.log_evidence) < 5 * result.log_evidence_mcse + 1e-4
 
 
+def test_a_density_that_breaks_down_far_out() -> None:
+    """As that of a model where scales are so small that what is left of sums is rounding errors."""
+    target = TARGETS["gaussian 2"]
+
+    def breaks(x: np.ndarray) -> np.ndarray:
+        return np.where(np.abs(x[:, 0]) > 60, np.exp(np.abs(x[:, 0])), target.log_density(x))
+
+    starts = [np.array([s, 20.0]) for s in (-50.0, 0.3, 55.0)]
+    result = integrate(
+        breaks, starts, Reflections.none(2), draws=1000, rng=np.random.default_rng(5)
+    )
+    assert abs(result.log_evidence) < 5 * result.log_evidence_mcse + 1e-4
+
+
 def test_where_there_is_hardly_any_density() -> None:
     """Of the first points none but the start has one."""
 
