@@ -219,3 +219,52 @@ def test_single_precision(ratio: float, backend: str) -> None:
     assert value.dtype == np.float32
     assert_allclose(value, float(one_way(y, group, 0.0, ratio, 1.0)), rtol=1e-4)
     assert np.isfinite(gradient).all()
+
+
+# --- Scales that are too far apart -------------------------------------------------------------
+
+
+def _far_apart(form: str, live: bool) -> pm.Model:
+    rng = np.random.default_rng(5)
+    g, h, x = np.repeat(np.arange(8), 6), np.tile(np.arange(6), 8), rng.normal(size=48)
+    y = rng.normal(size=48)
+    with pm.Model() as model:
+        t, s = (pm.HalfNormal(name) for name in ("t", "s"))
+        observed = pm.Data("data", y) if live else y
+        a = pm.Normal("a", 0, 2)
+        u = pm.Normal("u", 0, t, shape=(8, 2))
+        if form == "crossed":
+            rest = pm.Normal("v", 0, s, shape=6)[h]
+        elif form == "nested":
+            rest = pm.Normal("v", 0, s, shape=(8, 3))[g, h % 3]
+        else:  # a walk, long enough to be banded
+            rest = pm.GaussianRandomWalk("v", s, init_dist=pm.Normal.dist(0, s), shape=96)[
+                2 * g + h
+            ]
+        mu = a + u[g, 0] + u[g, 1] * x + rest
+        pm.Normal("y", mu, pm.HalfNormal("sigma"), observed=observed)
+    return model
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("form", ["crossed", "nested", "banded"])
+def test_no_density_above_that_without_residuals(form: str, live: bool, backend: str) -> None:
+    """Where no digit is right any more, a density is at least not what a sampler looks for.
+
+    ``V ≥ σ²I`` and squares are not negative, so that the density is at most ``(2πσ²)^(−n/2)``.
+    """
+    model = unfolded(_far_apart(form, live))
+    names = [v.name for v in model.value_vars]
+    density = model.compile_fn(model.logp(vars=model["y"]), mode=backend, point_fn=True)
+    rng = np.random.default_rng(6)
+    found = []
+    for spread in (10, 40, 200):
+        for _ in range(60):
+            point = {name: np.array(rng.uniform(-spread, spread)) for name in names}
+            bound = -24 * np.log(2 * np.pi) - 48 * point["sigma_log__"]
+            value = density(point)
+            assert not np.isnan(value)
+            assert value <= bound + 1e-6 * abs(bound) + 1e-3, point
+            found.append(value)
+    assert np.isfinite(found).mean() > 0.2

@@ -18,6 +18,7 @@ from pymc_marginal_lmm.algebra.reduction import sweep_chain
 from pymc_marginal_lmm.algebra.scales import trailing_precision, trailing_scale
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import LogEvidence
+from pymc_marginal_lmm.ops.evidence import minus_half
 from pymc_marginal_lmm.structure import Array, MixedModel
 
 __all__ = ["LOG_2PI", "log_density", "log_evidence", "within_support"]
@@ -65,7 +66,7 @@ def _evidence(model: MixedModel, data: DataTerms) -> Variable:
     band = model.blocks.band
     rest = sweep_chain(model, data) if band is None else sweep_band(model, data).rest
     if rest.A.type.shape[0] == 0:
-        return -0.5 * (data.w * rest.s + rest.log_det)
+        return minus_half(pt, data.w * rest.s, rest.log_det)
     scale, layout = trailing_scale(model)
     evidence = LogEvidence(layout, rest.constant)(
         data.w,

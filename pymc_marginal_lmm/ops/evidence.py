@@ -15,6 +15,10 @@ With ``C = F⁻¹``, ``∂log|F|/∂A = w ΛCΛᵀ``, ``∂/∂Λ = 2w AΛC`` an
 
 ``Λ`` comes packed (:class:`~pymc_marginal_lmm.ops.layout.FactorLayout`), all factors one below the
 other, and a block that all levels of a factor share comes once.
+
+``Q`` is a sum of squares. Where scales are so far apart that it comes out negative, no digit of it
+is right, and a large positive density would be what an optimizer or a sampler looks for: ``ℓ`` is
+-inf there.
 """
 
 from __future__ import annotations
@@ -36,7 +40,10 @@ from pymc_marginal_lmm.ops.blocks import (
 from pymc_marginal_lmm.ops.elimination import solve_dense
 from pymc_marginal_lmm.ops.layout import FactorLayout, spans, summed_by_place
 
-__all__ = ["Evidence", "evidence", "evidence_pullback"]
+__all__ = ["LOST", "Evidence", "evidence", "evidence_pullback", "minus_half"]
+
+LOST = -1e-3
+"""A sum of squares below this is rounding errors; of no residuals at all it is about 0."""
 
 
 class Evidence(NamedTuple):
@@ -105,6 +112,11 @@ class _Scale:
         return summed_by_place(self.lib.xp, self.layout, self._packed(bar))
 
 
+def minus_half(xp: Any, Q: Any, log_det: Any) -> Any:
+    """Return ``−½ (Q + log|F|)``; -inf where ``Q`` is lost, see the module."""
+    return xp.where(Q < LOST, -xp.inf, -0.5 * (Q + log_det))
+
+
 def _squares(args: Evidence, d: Any, e: Any) -> Any:
     """Return the unweighted sum of squares, ``s − 2δᵀc + δᵀAδ``."""
     return args.s + d @ (e - args.c)
@@ -123,7 +135,8 @@ def evidence(
     d = L.times(u) - args.v
     e = args.A @ d - args.c
     log_det = 2 * xp.log(diagonal(xp, U)).sum()
-    return -0.5 * (w * _squares(args, d, e) + (args.p * u**2).sum() + log_det), u, e, U
+    Q = w * _squares(args, d, e) + (args.p * u**2).sum()
+    return minus_half(xp, Q, log_det), u, e, U
 
 
 def evidence_pullback(

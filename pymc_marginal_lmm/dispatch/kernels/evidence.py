@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from pymc_marginal_lmm.dispatch.kernels import dense
+from pymc_marginal_lmm.ops.evidence import LOST
 
 __all__ = ["log_evidence", "log_evidence_pullback"]
 
@@ -140,10 +141,10 @@ def log_evidence(w, scale, s, c, A, v, p, span, value, u, e, U):  # type: ignore
     _error(scale, span, v, u, d)
     for j in range(q):
         e[j] = dense.dot(A[j], d) - c[j]
-    total = weight * _squares(s[0], c, d, e) + 2.0 * half
+    squares = weight * _squares(s[0], c, d, e)
     for j in range(q):
-        total += p[j] * u[j] ** 2
-    value[0] = -0.5 * total
+        squares += p[j] * u[j] ** 2
+    value[0] = -np.inf if squares < LOST else -0.5 * squares - half
 
 
 @njit(error_model="numpy")
