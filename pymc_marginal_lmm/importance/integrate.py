@@ -29,6 +29,14 @@ LEAST = 500
 LEAST_FOR_TAIL = 25
 """Of fewer weights that are not 0 five or less are the tail, to which nothing can be fitted."""
 
+LEAST_EFFICIENT = 0.1
+"""Effective draws per point below which a result is not relied on, whatever its tail says.
+
+Where a proposal has missed most of the mass, the points that it does have tell of little else: on
+funnels of eleven dimensions k̂ was as low as 0.6 with 0.05 effective draws per point and an evidence
+off by 4, and never so with more than 0.1.
+"""
+
 BUDGET = 4
 """The last batch has at most so many evaluations per draw that is wanted."""
 
@@ -77,8 +85,9 @@ class Integral:
 
     @property
     def trusted(self) -> bool:
-        """Whether ``khat`` is below the threshold for so many points."""
-        return self.khat < khat_threshold(len(self.x))
+        """Whether ``khat`` is below the threshold for so many points, and enough of them count."""
+        enough = LEAST_EFFICIENT * len(self.x)
+        return self.khat < khat_threshold(len(self.x)) and self.effective_draws >= enough
 
     def heaviest_axis(self) -> int:
         """Return the coordinate in which the points that weigh most lie farthest out."""

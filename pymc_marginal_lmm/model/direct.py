@@ -141,18 +141,23 @@ def _integrated(
         return integrate(many, list(starts), space.reflections, draws=draws, rng=rng, report=report)
     except NoMode as error:
         raise NoDensity(
-            "The posterior density is zero or not a number at the initial point and around it. "
-            "Give initial values (initval=...) at which it is positive; model.point_logps() shows "
-            "which variable is to blame."
+            "The posterior density is zero or not a number at the initial point and around it, or "
+            "grows without bound from there. Give initial values (initval=...) at which it is "
+            "positive, model.point_logps() shows which variable is to blame; effects that stay "
+            "sampled need their offsets: noncenter(model, ...)."
         ) from error
 
 
 def _doubt(integral: Integral, space: ValueSpace) -> str:
-    direction = space.element(integral.heaviest_axis())
+    direction, n = space.element(integral.heaviest_axis()), len(integral.x)
+    if integral.khat < khat_threshold(n):
+        return (
+            f"of {n} points {integral.effective_draws:.0f} count (k̂ = {integral.khat:.2f}): the "
+            f"proposal misses most of the posterior, most of all in '{direction}'"
+        )
     return (
-        f"k̂ = {integral.khat:.2f}, above the threshold {khat_threshold(len(integral.x)):.2f} for "
-        f"{len(integral.x)} points: the posterior has a heavier tail than the proposal in "
-        f"'{direction}'"
+        f"k̂ = {integral.khat:.2f}, above the threshold {khat_threshold(n):.2f} for {n} points: the "
+        f"posterior has a heavier tail than the proposal in '{direction}'"
     )
 
 
