@@ -203,15 +203,21 @@ def no_evidence(plain: Model) -> str:
 
 @contextmanager
 def _shown(progressbar: bool) -> Iterator[Callable[[Round], None]]:
-    """Show rounds as they come."""
+    """Show rounds as they come, and for how long to wait for the next one."""
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
+    clock = time.perf_counter()
     with Progress(*columns, disable=not progressbar, transient=False) as progress:
         task = progress.add_task("Looking for modes")
+        rounds = 0
 
         def report(now: Round) -> None:
+            nonlocal rounds
+            rounds += 1
+            per_second = now.n_evaluations / (time.perf_counter() - clock)
+            wait = f"; next round: about {now.ahead / per_second:.0f} s" if now.ahead else ""
             text = (
-                f"{now.n_evaluations:,} evaluations, {now.effective_draws:,.0f} effective draws "
-                f"in the last round, k̂ {now.khat:.2f}"
+                f"Round {rounds}: {now.n_evaluations:,} evaluations, {now.effective_draws:,.0f} "
+                f"effective draws in the last one, k̂ {now.khat:.2f}{wait}"
             )
             progress.update(task, description=text)
 

@@ -55,7 +55,7 @@ def test_rounds_are_reported() -> None:
         rng=np.random.default_rng(1),
         report=rounds.append,
     )
-    assert rounds[-1] == Round(result.n_evaluations, result.effective_draws, result.khat)
+    assert rounds[-1] == Round(result.n_evaluations, result.effective_draws, result.khat, 0)
     counts = [each.n_evaluations for each in rounds]
     assert counts == sorted(counts) and len(rounds) >= 3
 
