@@ -49,10 +49,11 @@ type Array = np.ndarray | Variable
 
 @dataclass(frozen=True)
 class Precision:
-    """A prior with few neighbours: ``v = mean + scale · x + start z``, ``x ~ Normal(0, P⁻¹)``.
+    """A prior with few neighbours: ``v = mean + scale · x + start z``, ``x ~ Normal(P⁻¹g, P⁻¹)``.
 
     What ``P`` cannot say without dividing by a scale is in ``start``: a random walk is ``σ`` times
-    one of unit steps from zero, and where it starts, with a standard deviation of its own.
+    one of unit steps from zero, and where it starts, with a standard deviation of its own. What
+    ``mean`` cannot say without growing beyond all bounds is in ``g``.
 
     Parameters
     ----------
@@ -64,12 +65,17 @@ class Precision:
     start : array or Variable, (q, k)
         What multiplies standard Normal ``z``.
     pinned : array of int, (k,)
-        Elements that are nothing but ``start z``: their scale is 0, and ``P`` has 1 there.
+        Elements of which ``start`` is a diagonal matrix. Where it is not 0 their scale is 0 and
+        they have no neighbours in ``P``; where it is 0, all of ``start`` is.
     mean_sd : array or Variable, ()
         Where ``centred``.
     centred : bool
         The one ``z``, with a column of ones, has no prior, but the mean of all elements has one:
         Normal around 0 with this standard deviation (:class:`pymc.ICAR`).
+    shift : array or Variable, (q,)
+        ``g``; without dimensions if it is 0.
+    shift_square : array or Variable, ()
+        ``gᵀP⁻¹g``.
     """
 
     rows: np.ndarray
@@ -80,6 +86,8 @@ class Precision:
     pinned: np.ndarray
     mean_sd: Array = field(default_factory=lambda: np.zeros(()))
     centred: bool = False
+    shift: Array = field(default_factory=lambda: np.zeros(()))
+    shift_square: Array = field(default_factory=lambda: np.zeros(()))
 
     @property
     def n_starts(self) -> int:
@@ -105,7 +113,8 @@ class RandomEffects:
         the covariance of blocks, ``(..., S, S)`` with batch dimensions broadcastable to
         ``batch_shape``.
     mean : Variable
-        Prior mean, broadcastable to ``shape``. May depend on other integrated variables.
+        Prior mean, broadcastable to ``shape``, but for the shift of a precision. May depend on
+        other integrated variables.
     zero_sum : bool
         The prior is :class:`pymc.ZeroSumNormal`: ``Λ`` is a multiple of the projection on what
         sums to zero along each support axis.
@@ -510,6 +519,8 @@ _SYMBOLIC = {
         "precision.log_det",
         "precision.start",
         "precision.mean_sd",
+        "precision.shift",
+        "precision.shift_square",
     ),
     "responses": ("offset", "sigma", "correlation.matrix", "correlation.valid"),
     "factors": ("coefficients", "loadings.entries"),

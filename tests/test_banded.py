@@ -352,6 +352,23 @@ def test_where_a_band_does_not_pay() -> None:
         assert mlmm.explain(model).factors[0].kind == "dense"
 
 
+@pytest.mark.parametrize("prior", ["walk", "AR"])
+def test_few_rows_of_a_long_walk(prior: str) -> None:
+    """Its dense block would be one of all steps, not of those that data see."""
+    at = np.linspace(0, 3999, 20).astype(int)
+    with pm.Model() as model:
+        sigma, init = pm.HalfNormal("sigma"), pm.Normal.dist()
+        if prior == "walk":
+            w = pm.GaussianRandomWalk("w", sigma=sigma, init_dist=init, shape=4000)
+        else:
+            rho = pm.Uniform("rho", -1, 1)
+            w = pm.AR("w", [rho], sigma=sigma, init_dist=init, shape=4000)
+        pm.Normal("y", w[at], 1, observed=RNG.normal(size=20))
+    explanation = mlmm.explain(model)
+    assert explanation.factors[0].kind == "tridiagonal"
+    assert explanation.operations < 1e6
+
+
 def test_signs_of_scales(banded: None) -> None:
     """The density knows of squares of a walk's sigma only, but of the signs of its loadings."""
     with pm.Model() as model:

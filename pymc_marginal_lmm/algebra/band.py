@@ -1,13 +1,13 @@
 r"""Effects with a sparse precision, swept out of the crossproducts all at once.
 
 The effects of a :class:`~pymc_marginal_lmm.structure.Band` are ``v1 = m + Λ1x + C z``: ``Λ1`` is
-diagonal, ``x`` has the precision ``P1``, and the few ``z`` are effects like those of the dense
-block, with the columns ``Z1C``. The sweep is that of :mod:`pymc_marginal_lmm.ops.sweep`, where
-``F11`` was block diagonal; now it is banded, so that ``E = w Λ1F11⁻¹Λ1`` is not made but applied to
-the columns it is needed for::
+diagonal, ``x`` has the precision ``P1`` and the mean ``P1⁻¹g``, and the few ``z`` are effects like
+those of the dense block, with the columns ``Z1C``. The sweep is that of
+:mod:`pymc_marginal_lmm.ops.sweep`, where ``F11`` was block diagonal; now it is banded, so that
+``E = w Λ1F11⁻¹Λ1`` is not made but applied to the columns it is needed for::
 
-    R = [A12, A11C]      a = c1 + A11 v1      F11 [X, η] = Λ1 [R, a]
-    δ = wΛ1η − v1        e = A11δ − c1        z = δᵀ(e − c1) + w ηᵀP1η
+    R = [A12, A11C]      a = c1 + A11 v1      F11 [X, η] = [Λ1R, Λ1a + g/w]
+    δ = wΛ1η − v1        e = A11δ − c1        z = δᵀ(e − c1) + w ηᵀP1η − 2gᵀη + gᵀP1⁻¹g / w
     A' = A22 − w RᵀΛ1X   c' = c2 − Rᵀδ        s' = s + z
 
 A variable whose mean has a prior (``ICAR``) has the square ``(gᵀx + z/σ)²`` more in ``Q``, with
@@ -22,6 +22,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytensor.tensor as pt
@@ -226,6 +228,10 @@ def sweep_band(model: MixedModel, data: DataTerms) -> Swept:
     w, scale, P = data.w, _scale(model), _precision(model, band)
     a = c1 + A11.times(v1[:, None])[:, 0]
     right = scale[:, None] * pt.concatenate([R, a[:, None]], axis=1)
+    shift = _shift(model, band)
+    if shift is not None:
+        g, gg = shift
+        right = pt.concatenate([right[:, :-1], right[:, -1:] + (g / w)[:, None]], axis=1)
     rows, sd = _centred_rows(model, band)
     n_rows = rows.type.shape[1]
     q2 = R.type.shape[1]
@@ -243,6 +249,8 @@ def sweep_band(model: MixedModel, data: DataTerms) -> Swept:
     d = w * scale * eta - v1
     e = A11.times(d[:, None])[:, 0] - c1
     z = (d * (e - c1)).sum() + w * P.quadratic(eta)
+    if shift is not None:
+        z += gg / w - 2 * (g @ eta)
     A = A22 - w * (R.T @ (scale[:, None] * X))
     c, s = c2 - R.T @ d, data.s + z
     if centring is not None:
@@ -256,6 +264,18 @@ def sweep_band(model: MixedModel, data: DataTerms) -> Swept:
         eta -= centring.solved @ weighted[:, -1]
     rest = Reduced(A=A, c=c, s=s, v=v2, log_det=log_det, constant=False)
     return Swept(rest, X, eta, factor, centring, w, band)
+
+
+def _shift(model: MixedModel, band: Band) -> tuple[Variable, Variable] | None:
+    """Return ``g``, ``(q,)``, and ``gᵀP1⁻¹g`` of all variables; None if they are 0."""
+    parts, squares = [], []
+    for effect, own in band.coordinates.items():
+        precision = model.effects[effect].precision
+        assert precision is not None
+        if precision.shift.ndim:
+            parts.append(level_sums(as_float(precision.shift)[:, None], own, band.size)[:, 0])
+            squares.append(as_float(precision.shift_square))
+    return (reduce(add, parts), reduce(add, squares)) if parts else None
 
 
 def _centred_rows(model: MixedModel, band: Band) -> tuple[Variable, Variable]:

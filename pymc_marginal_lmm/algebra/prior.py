@@ -49,7 +49,7 @@ def log_prior(effect: RandomEffects, deviation: Variable) -> Variable:
     if precision is None:
         u, log_scale = standardized(effect, deviation)
         return -0.5 * ((u**2).sum() + effect.rank * effect.n_blocks * LOG_2PI) - log_scale
-    # First what is nothing but C z, which says z, and then x of the others.
+    # First what has nothing but C z, or x of its own, and then x of the others.
     d, pinned = pt.reshape(deviation, (effect.size,)), pt.constant(precision.pinned)
     free = np.setdiff1d(np.arange(effect.size), precision.pinned)
     scale = pt.broadcast_to(effect_scale(effect)[:, 0, 0], (effect.size,))
@@ -58,11 +58,20 @@ def log_prior(effect: RandomEffects, deviation: Variable) -> Variable:
         sd = as_float(precision.mean_sd)
         value = value - 0.5 * (d.mean() / sd) ** 2 - pt.log(sd)
         d = d - d[precision.pinned[0]]
-    elif precision.n_starts:
+    x = pt.zeros_like(d)
+    if precision.n_starts and not precision.centred:
         C = as_float(precision.start)
-        z = pt.linalg.solve(C[pinned], d[pinned], b_ndim=1)
-        value = value - 0.5 * (z**2).sum() - pt.linalg.slogdet(C[pinned])[1]
+        own = scale[pinned]
+        deviations = pt.diagonal(C[pinned]) + own
+        standard = d[pinned] / deviations
+        # They are either z or x.
+        z = pt.where(pt.neq(own, 0), 0.0, standard)
+        x = x[pinned].set(standard - z)
+        value = value - 0.5 * (z**2).sum() - pt.log(pt.abs(deviations)).sum()
         d = d - C @ z
-    x = pt.zeros_like(d)[pt.constant(free)].set(d[pt.constant(free)] / scale[pt.constant(free)])
+    x = x[pt.constant(free)].set(d[pt.constant(free)] / scale[pt.constant(free)])
     P = SparseSymmetric(precision.rows, precision.columns, as_float(precision.values), effect.size)
-    return value - 0.5 * P.quadratic(x) - pt.log(scale[pt.constant(free)]).sum()
+    value = value - 0.5 * P.quadratic(x) - pt.log(scale[pt.constant(free)]).sum()
+    if precision.shift.ndim:
+        value = value + as_float(precision.shift) @ x - 0.5 * as_float(precision.shift_square)
+    return value

@@ -48,6 +48,8 @@ def block_structure(
 ) -> BlockStructure | None:
     """Choose the order of least work, or None: priors with a precision are better dense.
 
+    A dense prior is one of all its elements, whether data see them or not.
+
     Parameters
     ----------
     factors : sequence of GroupingFactor
@@ -64,6 +66,8 @@ def block_structure(
     if banded is None:
         return None
     work, dense = (operations_and_entries(factors, b)[0] for b in (banded, without_band))
+    series = [effect for effect in effects if effect.precision is not None]
+    dense = max(dense, sum(2 * effect.size * effect.shape[-1] ** 2 for effect in series))
     return banded if work < dense else None
 
 

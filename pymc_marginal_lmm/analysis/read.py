@@ -8,7 +8,7 @@ candidates shrinks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytensor.tensor as pt
@@ -44,6 +44,7 @@ from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.rows import stack_rows
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, describe
 from pymc_marginal_lmm.analysis.uses import check_other_uses
+from pymc_marginal_lmm.analysis.validity import all_hold
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
 from pymc_marginal_lmm.values import NotKnown, Values
@@ -247,6 +248,12 @@ def _read_exactly(
     ]
     if all((own.positions == NOTHING).all() for own in terms):
         raise Refusal(leaves, "it enters no row of the data", Remedy.REMOVE)
+    effects = tuple(
+        replace(effect, valid=all_hold(effect.valid, unseen(n)))
+        if (unseen := priors[leaf].unseen) and (n := _unseen_at_end(own.positions, effect.shape))
+        else effect
+        for leaf, effect, own in zip(leaves, effects, terms, strict=True)
+    )
     check_identified(leaves, effects, terms, reader.parameters, sampled)
     batch = batches_of_rows(model_responses)
     factors = find_factors(terms, effects, reader.parameters, batch)
@@ -315,6 +322,8 @@ def _read_priors(
         try:
             prior = read_sparse_prior(rv.owner.op, rv, shape) if sparse else None
             prior = prior or read_prior(rv.owner.op, rv, shape)
+            if any(p in candidates for p in graph.parents([prior.mean])):
+                prior = prior.unshifted or prior
         except NotGaussian as error:
             raise Refusal([candidate], error.reason, error.remedy) from None
         transform = candidate.owner.op.transform
@@ -335,6 +344,14 @@ def _read_priors(
             reason = f"it enters the scale of '{candidate.name}'"
             raise Refusal(scaling, reason, Remedy.LEAVE_SAMPLED)
     return priors
+
+
+def _unseen_at_end(positions: np.ndarray, shape: tuple[int, ...]) -> int:
+    """Return how many elements at the end of the last axis occur in no row, the most there are."""
+    seen = np.zeros(shape, dtype=bool)
+    seen.reshape(-1)[positions[positions != NOTHING]] = True
+    backwards = np.concatenate([seen[..., ::-1], np.ones_like(seen[..., :1])], axis=-1)
+    return int(np.argmax(backwards, axis=-1).max())
 
 
 def _at_prior_mean(

@@ -207,6 +207,8 @@ def _enters_scales(node: Apply, variable: Variable) -> bool:
     for part, i, field, symbol in _slots_of(node, variable):
         if field == "valid":  # what it asks of a scale its prior asks too
             continue
+        if _is_even(symbol, inner):
+            continue
         if part == "effects" and field == "scale":
             even = is_factor or not (op.structure.effects[i].correlated and is_vector)
         elif field == "loadings.entries":
@@ -219,6 +221,17 @@ def _enters_scales(node: Apply, variable: Variable) -> bool:
         if not even or not (is_factor or _is_multiple(symbol, inner)):
             return False
     return True
+
+
+def _is_even(expression: Variable, variables: Sequence[Variable]) -> bool:
+    """Whether an expression holds variables in ``|τ|`` only, as a prior writes them."""
+    sizes = [
+        node.outputs[0]
+        for v in ancestors([expression])
+        if (node := v.owner) and isinstance(node.op, Elemwise)
+        if isinstance(node.op.scalar_op, ps.Abs) and _is_multiple(node.inputs[0], variables)
+    ]
+    return not {*variables} & {*ancestors([expression], blockers=sizes)}
 
 
 def _is_multiple(expression: Variable, variables: Sequence[Variable]) -> bool:

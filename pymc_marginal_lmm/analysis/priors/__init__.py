@@ -5,6 +5,7 @@ hold those of PyMC.
 """
 
 from pymc_marginal_lmm.analysis.priors import (  # they register
+    autoregressive,
     gaussian,
     sparse,
     spatial,
@@ -34,6 +35,7 @@ from pymc_marginal_lmm.analysis.priors.prior import (
 __all__ = [
     "GaussianPrior",
     "NotGaussian",
+    "autoregressive",
     "distribution_name",
     "gaussian",
     "integrates_to_one",

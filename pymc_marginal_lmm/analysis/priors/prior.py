@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import singledispatch
 from typing import Any, NamedTuple
 
@@ -46,6 +47,11 @@ class GaussianPrior(NamedTuple):
         Logarithm of what PyMC's density integrates to.
     precision : Precision or None
         The prior couples elements by a sparse precision, and ``scale`` is that of each element.
+    unshifted : GaussianPrior or None
+        The same without a shift of its precision, for means that depend on other effects.
+    unseen : callable or None
+        What must hold for the parameters if up to so many elements at the end of the last axis
+        occur in no row.
     """
 
     mean: Variable
@@ -56,6 +62,8 @@ class GaussianPrior(NamedTuple):
     valid: Array = np.array(True)
     log_factor: Array = np.zeros(())
     precision: Precision | None = None
+    unshifted: GaussianPrior | None = None
+    unseen: Callable[[int], Array] | None = None
 
 
 class NotGaussian(Exception):

@@ -1,15 +1,10 @@
-r"""Long random walks and autoregressions, and large maps, by their precision.
+r"""Long random walks, and large maps, by their precision.
 
 ``v = mean + scale · x + start z`` with ``x ~ Normal(0, P⁻¹)``
-(:class:`~pymc_marginal_lmm.structure.Precision`). In an autoregression of order ``p``, ::
-
-    v_t = c + ρ_1 v_{t−1} + … + ρ_p v_{t−p} + σ ε_t            (t ≥ p)
-
-``x`` is what comes of unit steps from zeros, of the precision ``BᵀB`` with ``(Bx)_t = ε_t`` and
-determinant 1; the first ``p`` values are ``z`` times their standard deviations, and ``start`` is
-what comes of them. Neither divides by a standard deviation. A random walk is the same with
-``ρ = 1``, a CAR ``x / √τ`` with ``P = D − αW``. An ICAR is ``z + σx``, where ``x`` is 0 in one area
-and has the precision ``D − W`` in all others; what has a prior instead of ``z`` is the mean of all.
+(:class:`~pymc_marginal_lmm.structure.Precision`). Of a random walk ``x`` is what comes of unit
+steps from zero, and ``z`` times a standard deviation is where it starts, which nothing divides by.
+A CAR is ``x / √τ`` with ``P = D − αW``. An ICAR is ``z + σx``, where ``x`` is 0 in one area and has
+the precision ``D − W`` in all others; what has a prior instead of ``z`` is the mean of all.
 """
 
 from __future__ import annotations
@@ -19,20 +14,20 @@ from collections.abc import Sequence
 import numpy as np
 import pytensor.tensor as pt
 from pymc.distributions.multivariate import CARRV, ICARRV
-from pymc.distributions.timeseries import AutoRegressiveRV, RandomWalkRV
+from pymc.distributions.timeseries import RandomWalkRV
 from pytensor.graph.basic import Variable
 from pytensor.graph.op import Op
 from scipy.sparse import csgraph as graph
 
 from pymc_marginal_lmm.analysis.priors.prior import GaussianPrior, known, read_sparse_prior
 from pymc_marginal_lmm.analysis.priors.spatial import LOG_2PI, folded, neighbours_of, weight_matrix
-from pymc_marginal_lmm.analysis.priors.time_series import component, element, is_zero, padded
-from pymc_marginal_lmm.analysis.validity import all_hold, nonnegative
+from pymc_marginal_lmm.analysis.priors.time_series import component, is_zero, padded
+from pymc_marginal_lmm.analysis.validity import all_hold
 from pymc_marginal_lmm.ops import SparseSymmetric, solve_banded
 from pymc_marginal_lmm.pattern import Order
 from pymc_marginal_lmm.structure import Precision
 
-__all__: list[str] = []
+__all__ = ["is_long", "of_series"]
 
 SMALL = 64
 """Elements up to which a dense block costs less than to look for anything better."""
@@ -41,37 +36,11 @@ MOST_STARTS = 64
 """Columns for first values that a variable may bring to the dense block."""
 
 
-@read_sparse_prior.register(AutoRegressiveRV)
-def _read_autoregressive(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | None:
-    rhos, sigma, init_dist, *_ = rv.owner.inputs
-    (*batch, T), p, dtype = shape, op.ar_order, rv.type.dtype
-    lags = [element(rhos, k + op.constant_term) for k in range(p)]
-    if not _is_long(T, p, batch) or any(set(lag.type.shape) - {1} for lag in lags):
-        return None
-    start = component(init_dist, "init_dist", (*batch, p))
-    if start.support_ndim:
-        return None
-    lags = [pt.reshape(pt.cast(lag, dtype), ()) for lag in lags]
-    constant = element(rhos, 0) if op.constant_term else pt.constant(0.0, dtype=dtype)
-    responses = _responses(lags, T)
-    mean = pt.constant(0.0, dtype=dtype)
-    if not (is_zero(start.mean) and is_zero(constant)):
-        first = pt.broadcast_to(padded(start.mean, len(shape)), (*batch, p))
-        constant = pt.broadcast_to(padded(constant[..., None], len(shape)), (*batch, 1))
-        mean = pt.concatenate([first, constant], axis=-1) @ responses.T
-    deviations = pt.broadcast_to(padded(start.scale, len(shape)), (*batch, p))
-    rows, columns, values = _of_steps(lags, T)
-    precision = _per_series(rows, columns, values, responses[:, :p], deviations)
-    scale = sigma[..., None] * (np.arange(T) >= p).astype(dtype)
-    valid = all_hold(start.valid, nonnegative(sigma))
-    return GaussianPrior(mean, scale, valid=valid, precision=precision)
-
-
 @read_sparse_prior.register(RandomWalkRV)
 def _read_random_walk(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianPrior | None:
     init_dist, innovation_dist, _ = rv.owner.inputs
     (*batch, T), dtype = shape, rv.type.dtype
-    if op.ndim_supp > 1 or not _is_long(T, 1, batch):
+    if op.ndim_supp > 1 or not is_long(T, 1, batch):
         return None
     start = component(init_dist, "init_dist", (1, *batch))
     steps = component(innovation_dist, "innovation_dist", (T - 1, *batch))
@@ -88,87 +57,57 @@ def _read_random_walk(op: Op, rv: Variable, shape: tuple[int, ...]) -> GaussianP
     else:
         none = pt.zeros_like(drift[..., :1])
         mean = mean + pt.cumsum(pt.concatenate([none, drift], axis=-1), axis=-1)
-    one = pt.constant(np.ones((T, 1), dtype=dtype))
-    rows, columns, values = _of_steps([pt.constant(1.0, dtype=dtype)], T)
-    deviations = pt.broadcast_to(deviations, (*batch, 1))
-    precision = _per_series(rows, columns, values, one, deviations)
+    deviations = pt.reshape(pt.broadcast_to(deviations, (*batch, 1)), (-1, 1))
+    t = np.arange(T)
+    rows, columns = np.concatenate([t, t[2:]]), np.concatenate([t, t[1:-1]])
+    own, beside = np.full(T, 2.0), np.full(T - 2, -1.0)
+    own[[0, -1]] = 1.0
+    values = pt.constant(np.concatenate([own, beside]).astype(dtype))
+    responses = pt.constant(np.ones((T, 1), dtype=dtype))
+    precision = of_series(rows, columns, values, responses, deviations)
     scale = sigma * (np.arange(T) >= 1).astype(dtype)
     valid = all_hold(start.valid, steps.valid)
     return GaussianPrior(mean, scale, valid=valid, precision=precision)
 
 
-def _is_long(T: int, p: int, batch: Sequence[int]) -> bool:
-    return max(SMALL, 2 * p) < T and int(np.prod(batch, dtype=int)) * p <= MOST_STARTS
-
-
-def _responses(lags: Sequence[Variable], T: int) -> Variable:
-    """Return what becomes of the first values and of ``c = 1``, ``(T, p + 1)``.
-
-    ``(v_t, …, v_{t+p−1}, c)`` is a power of one matrix times where it starts; ``T`` rows of its
-    powers are made by doubling.
-    """
-    p, dtype = len(lags), lags[0].type.dtype
-    shift = pt.constant(np.eye(p + 1, k=1, dtype=dtype)[: p - 1])
-    last = pt.stack([*reversed(lags), pt.constant(1.0, dtype=dtype)])
-    constant = pt.constant(np.eye(1, p + 1, p, dtype=dtype))
-    power = pt.concatenate([shift, last[None, :], constant])
-    rows = pt.constant(np.eye(1, p + 1, dtype=dtype))
-    while (length := rows.type.shape[0]) < T:
-        rows = pt.concatenate([rows, rows @ power])
-        if 2 * length < T:
-            power = power @ power
-    return rows[:T]
-
-
-def _of_steps(lags: Sequence[Variable], T: int) -> tuple[np.ndarray, np.ndarray, Variable]:
-    """Return ``BᵀB`` by its entries: with ``a = (1, −ρ)``, ``Σ_j a_j a_{j+d}`` at ``(t, t − d)``.
-
-    The sum ends where the series does. The first values are not among the steps; they get 1.
-    """
-    p, dtype = len(lags), lags[0].type.dtype
-    a = [pt.constant(1.0, dtype=dtype), *(-lag for lag in lags)]
-    sums, rows, columns, places = [a[0]], [np.arange(p)], [np.arange(p)], [np.zeros(p, dtype=int)]
-    for d in range(p + 1):
-        t = np.arange(p + d, T)
-        rows.append(t)
-        columns.append(t - d)
-        places.append(len(sums) + np.minimum(p - d, T - 1 - t))
-        total = None
-        for j in range(p - d + 1):
-            product = a[j] * a[j + d]
-            total = product if total is None else total + product
-            sums.append(total)
-    place = np.concatenate(places)
-    # Not an index into a stack, which PyTensor would write out element by element.
-    values = sum(total * (place == i).astype(dtype) for i, total in enumerate(sums))
-    return np.concatenate(rows), np.concatenate(columns), folded(values)
-
-
-def _per_series(
+def of_series(
     rows: np.ndarray,
     columns: np.ndarray,
     values: Variable,
     responses: Variable,
     deviations: Variable,
 ) -> Precision:
-    """Return the precision of several series with the same coefficients.
+    """Return the precision of several series of the determinant 1.
 
-    ``responses`` to the first values, ``(T, p)``, whose ``deviations`` are ``(*batch, p)``.
+    Parameters
+    ----------
+    rows, columns : array of int, (N,)
+    values : Variable, (N,) or (G, N)
+    responses : Variable, (T, p)
+        To the first values.
+    deviations : Variable, (G, p)
+        Their standard deviations.
     """
     T, p = responses.type.shape
-    G = int(np.prod(deviations.type.shape[:-1], dtype=int))
-    dtype = values.type.dtype
+    G, dtype = deviations.type.shape[0], responses.type.dtype
     first = np.arange(G)[:, None] * T
     own = pt.reshape(deviations, (G, 1, 1, p)) * responses[:, None, :]
     start = pt.constant(np.eye(G, dtype=dtype)[:, None, :, None]) * own
+    if values.type.ndim == 1 and G > 1:
+        values = pt.tile(values, G)
     return Precision(
         rows=(first + rows).reshape(-1),
         columns=(first + columns).reshape(-1),
-        values=values if G == 1 else pt.tile(values, G),
+        values=pt.reshape(values, (-1,)) if values.type.ndim > 1 else values,
         log_det=pt.constant(0.0, dtype=dtype),
         start=folded(pt.cast(pt.reshape(start, (G * T, G * p)), dtype)),
         pinned=(first + np.arange(p)).reshape(-1),
     )
+
+
+def is_long(T: int, p: int, batch: Sequence[int], short: int = SMALL) -> bool:
+    """Whether several series have more steps than a dense block should, and not many starts."""
+    return min(short, SMALL) < T and int(np.prod(batch, dtype=int)) * p <= MOST_STARTS
 
 
 @read_sparse_prior.register(CARRV)

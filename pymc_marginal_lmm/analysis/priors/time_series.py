@@ -9,6 +9,10 @@ or ``A v = e`` with ``A = I − Σ_k ρ_k S_k``, where ``S_k`` takes to each row
 ``t − k``, and ``e`` holds the first ``p`` values and then ``c + σ ε_t``. ``A`` is unit lower
 triangular whatever ``ρ`` is, and ``L = A⁻¹``.
 
+``Λ`` of an autoregression that explodes costs digits. Up to :data:`MOST_GROWTH` they can be
+missed; beyond it there is no density. Most have a better form
+(:mod:`~pymc_marginal_lmm.analysis.priors.autoregressive`).
+
 Standard deviations are outside of ``L``, as multiples of columns of ``Λ``: that of 0 is as good as
 any, and its sign is of no account.
 """
@@ -35,7 +39,13 @@ from pymc_marginal_lmm.analysis.priors.prior import (
 from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.validity import all_hold, nonnegative
 
-__all__ = ["component", "element", "is_zero", "padded"]
+__all__ = ["component", "element", "growth", "is_zero", "padded"]
+
+MOST_GROWTH = {"float64": 1e4, "float32": 1e2}
+"""Of first values until the last step, for seven digits (of two, in single precision)."""
+
+BEYOND = 1e15
+"""Of a growth from here on no more is known."""
 
 
 @read_prior.register(AutoRegressiveRV)
@@ -57,7 +67,8 @@ def _read_autoregressive(op: Op, rv: Variable, shape: tuple[int, ...]) -> Gaussi
     if not (is_zero(start.mean) and is_zero(constant)):
         pulses = _side_by_side([(start.mean, (p,)), (constant, (T - p,))], batch)
         mean = (L @ pulses[..., None])[..., 0]
-    valid = all_hold(start.valid, nonnegative(sigma))
+    bounded = pt.le(growth(lags, T), MOST_GROWTH[dtype])
+    valid = all_hold(start.valid, nonnegative(sigma), bounded)
     return GaussianPrior(mean, scale, support_ndim=1, valid=valid)
 
 
@@ -109,6 +120,29 @@ def element(vector: Variable, k: int) -> Variable:
     if vector.owner and isinstance(vector.owner.op, MakeVector):
         return vector.owner.inputs[k]
     return vector[..., k]
+
+
+def growth(lags: Sequence[Variable], T: int) -> Variable:
+    """Return what first values grow by in ``T`` steps, the largest of the series.
+
+    It is that of powers of the matrix that takes ``p`` values to the next, those of doubling.
+    """
+    p, dtype = len(lags), lags[0].type.dtype
+    last = pt.stack(pt.broadcast_arrays(*reversed(lags)), axis=-1)[..., None, :]
+    power = pt.cast(last, dtype)
+    if p > 1:
+        shift = pt.constant(np.eye(p, k=1, dtype=dtype)[: p - 1])
+        shift = pt.broadcast_to(shift, (*power.type.shape[:-2], p - 1, p))
+        power = pt.concatenate([shift, power], axis=-2)
+    # Not infinite, whose gradient of 0 would be NaN.
+    largest, together = pt.constant(1.0, dtype=dtype), None
+    for digit in reversed(f"{max(T - p, 1):b}"):
+        if digit == "1":
+            product = power if together is None else pt.matmul(together, power)
+            together = pt.clip(product, -BEYOND, BEYOND)
+            largest = pt.maximum(largest, pt.abs(together).max())
+        power = pt.clip(pt.matmul(power, power), -BEYOND, BEYOND)
+    return largest
 
 
 def _impulse_responses(lags: Sequence[Variable], T: int, dtype: str) -> Variable:
