@@ -29,17 +29,36 @@ LEAST = 500
 LEAST_FOR_TAIL = 25
 """Of fewer weights that are not 0 five or less are the tail, to which nothing can be fitted."""
 
+LEAST_EFFICIENT = 0.1
+"""Effective draws per point below which a result is not relied on, whatever its tail says.
+
+Where a proposal has missed most of the mass, the points that it does have tell of little else: on
+funnels of eleven dimensions k̂ was as low as 0.6 with 0.05 effective draws per point and an evidence
+off by 4, and never so with more than 0.1.
+"""
+
 BUDGET = 4
 """The last batch has at most so many evaluations per draw that is wanted."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round reached, for whoever waits: evaluations, effective draws, k̂."""
+    """What a round reached, for whoever waits.
+
+    Parameters
+    ----------
+    n_evaluations : int
+        So far.
+    effective_draws, khat : float
+        Of this round.
+    ahead : int
+        Evaluations of the next round; 0 after the last one.
+    """
 
     n_evaluations: int
     effective_draws: float
     khat: float
+    ahead: int
 
 
 @dataclass(frozen=True)
@@ -77,8 +96,9 @@ class Integral:
 
     @property
     def trusted(self) -> bool:
-        """Whether ``khat`` is below the threshold for so many points."""
-        return self.khat < khat_threshold(len(self.x))
+        """Whether ``khat`` is below the threshold for so many points, and enough of them count."""
+        enough = LEAST_EFFICIENT * len(self.x)
+        return self.khat < khat_threshold(len(self.x)) and self.effective_draws >= enough
 
     def heaviest_axis(self) -> int:
         """Return the coordinate in which the points that weigh most lie farthest out."""
@@ -172,9 +192,8 @@ def integrate(
         with np.errstate(all="ignore"):
             return log_density(x)
 
-    def state(log_weights: np.ndarray) -> Round:
-        khat = _smoothed(log_weights)[1]
-        return Round(count, effective_number(log_weights), khat)
+    def per_replicate(efficiency: float) -> int:
+        return int(np.ceil(wanted / max(efficiency, 1 / BUDGET) / REPLICATES))
 
     mixture = first_mixture(counted, starts, reflections)
     d = mixture.dim
@@ -189,32 +208,35 @@ def integrate(
         x = proposal.draw(size, rng)
         log_p = evaluated(counted, reflections, x)
         log_q = proposal.log_density(x)
-        now = state(log_p - log_q)
-        report(now)
-        efficiency = now.effective_draws / size
+        effective = effective_number(log_p - log_q)
+        efficiency = effective / size
         # A round pays if it saves more evaluations of the last batch than it took.
         idle = 0 if wanted / best[0] - size > wanted / max(efficiency, 1 / wanted) else idle + 1
         best = max(best, (efficiency, proposal), key=lambda pair: pair[0])
         # One round is taken to save half of what a perfect proposal would, at most.
         could_save = (wanted / best[0] - wanted) / 2
-        if len(pool.proposals) >= 2 and (could_save < size or idle == 2):
+        adapted = len(pool.proposals) >= 2 and (could_save < size or idle == 2)
+        ahead = REPLICATES * per_replicate(best[0]) if adapted else size
+        report(Round(count, effective, _smoothed(log_p - log_q)[1], ahead))
+        if adapted:
             break
         pool = pool.with_points(x, log_p, log_q, proposal)
         proposal = next_proposal(pool, proposal, reflections, rng)
     efficiency, proposal = best
     for attempt in range(1 + RETRIES):
-        per = int(np.ceil(wanted / max(efficiency, 1 / BUDGET) / REPLICATES))
+        per = per_replicate(efficiency)
         x = np.concatenate([proposal.draw(per, rng) for _ in range(REPLICATES)])
         log_p = evaluated(counted, reflections, x)
         log_q = proposal.log_density(x)
         log_weights = log_p - log_q
-        last = state(log_weights)
-        report(last)
-        if last.khat < khat_threshold(len(x)) or attempt == RETRIES:
+        effective, khat = effective_number(log_weights), _smoothed(log_weights)[1]
+        efficiency = effective / len(x)
+        good = khat < khat_threshold(len(x)) or attempt == RETRIES
+        report(Round(count, effective, khat, 0 if good else REPLICATES * per_replicate(efficiency)))
+        if good:
             break
         # What the tail has shown is learned from, and another batch is drawn.
         pool = pool.with_points(x, log_p, log_q, proposal)
-        efficiency = last.effective_draws / len(x)
         proposal = next_proposal(pool, proposal, reflections, rng)
     by_part = logsumexp(log_weights.reshape(REPLICATES, per), axis=1) - np.log(per)
     log_evidence = float(logsumexp(by_part) - np.log(REPLICATES))
@@ -225,8 +247,8 @@ def integrate(
         log_weights=log_weights,
         log_evidence=log_evidence,
         log_evidence_mcse=float(spread),
-        khat=last.khat,
-        effective_draws=last.effective_draws,
+        khat=khat,
+        effective_draws=effective,
         n_evaluations=count,
         proposal=proposal,
     )

@@ -45,7 +45,7 @@ CLIMBS = 5
 
 
 class NoMode(ValueError):
-    """The density is zero at every starting point."""
+    """The density is zero at every starting point, or grows without bound."""
 
 
 def first_mixture(
@@ -56,7 +56,7 @@ def first_mixture(
     Raises
     ------
     NoMode
-        No starting point has a density.
+        No starting point has a density, or leads to where it is highest.
     """
 
     def finite(x: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def first_mixture(
             sign = np.where(folded == x, 1.0, -1.0)
             found.append((height, folded, cov * np.outer(sign, sign)))
     if not found:
-        raise NoMode("The density is zero, or not a number, at every starting point.")
+        raise NoMode("No mode was found from any starting point.")
     highest = max(height for height, *_ in found)
     found = [mode for mode in found if mode[0] > highest - UNREACHABLE]
     masses = [height - highest + 0.5 * np.linalg.slogdet(cov)[1] for height, _, cov in found]
@@ -121,7 +121,10 @@ class _Highest:
 def _mode(
     log_density: _Highest, metric: np.ndarray | None, is_known: Callable[[np.ndarray], bool]
 ) -> tuple[float, np.ndarray, np.ndarray] | None:
-    """Return height, place and covariance of the mode above a point; None for one that is known.
+    """Return height, place and covariance of the mode above a point.
+
+    None for one that is known, and for none: where a density grows without bound, as that of
+    effects with their scale does, the way up ends with numbers that are none.
 
     Looking for the covariance shows whether it is one: from a saddle, as an even density has where
     a scale is 0, and from where BFGS is stuck, there are ways up.
@@ -135,6 +138,8 @@ def _mode(
             return None
         x, height = log_density.x, log_density.height
         metric = _covariance(log_density, x, height, metric)
+        if not np.isfinite(metric).all():
+            return None
         if log_density.height < height + GAIN:
             break
     return height, x, metric
@@ -236,5 +241,8 @@ def _covariance(
     axes = vectors.T * sd
     widths = _widths(log_density, mode, height, axes, 1 / np.sqrt(np.clip(values, 1e-2, None)))
     spread = axes.T * widths
-    root = covariance_root(spread @ spread.T)
+    covariance = spread @ spread.T
+    if not (np.isfinite(covariance).all() and (np.diagonal(covariance) > 0).all()):
+        return np.full((d, d), np.nan)
+    root = covariance_root(covariance)
     return root @ root.T

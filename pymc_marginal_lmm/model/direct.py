@@ -141,18 +141,23 @@ def _integrated(
         return integrate(many, list(starts), space.reflections, draws=draws, rng=rng, report=report)
     except NoMode as error:
         raise NoDensity(
-            "The posterior density is zero or not a number at the initial point and around it. "
-            "Give initial values (initval=...) at which it is positive; model.point_logps() shows "
-            "which variable is to blame."
+            "The posterior density is zero or not a number at the initial point and around it, or "
+            "grows without bound from there. Give initial values (initval=...) at which it is "
+            "positive, model.point_logps() shows which variable is to blame; effects that stay "
+            "sampled need their offsets: noncenter(model, ...)."
         ) from error
 
 
 def _doubt(integral: Integral, space: ValueSpace) -> str:
-    direction = space.element(integral.heaviest_axis())
+    direction, n = space.element(integral.heaviest_axis()), len(integral.x)
+    if integral.khat < khat_threshold(n):
+        return (
+            f"of {n} points {integral.effective_draws:.0f} count (k̂ = {integral.khat:.2f}): the "
+            f"proposal misses most of the posterior, most of all in '{direction}'"
+        )
     return (
-        f"k̂ = {integral.khat:.2f}, above the threshold {khat_threshold(len(integral.x)):.2f} for "
-        f"{len(integral.x)} points: the posterior has a heavier tail than the proposal in "
-        f"'{direction}'"
+        f"k̂ = {integral.khat:.2f}, above the threshold {khat_threshold(n):.2f} for {n} points: the "
+        f"posterior has a heavier tail than the proposal in '{direction}'"
     )
 
 
@@ -198,15 +203,21 @@ def no_evidence(plain: Model) -> str:
 
 @contextmanager
 def _shown(progressbar: bool) -> Iterator[Callable[[Round], None]]:
-    """Show rounds as they come."""
+    """Show rounds as they come, and for how long to wait for the next one."""
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
+    clock = time.perf_counter()
     with Progress(*columns, disable=not progressbar, transient=False) as progress:
         task = progress.add_task("Looking for modes")
+        rounds = 0
 
         def report(now: Round) -> None:
+            nonlocal rounds
+            rounds += 1
+            per_second = now.n_evaluations / (time.perf_counter() - clock)
+            wait = f"; next round: about {now.ahead / per_second:.0f} s" if now.ahead else ""
             text = (
-                f"{now.n_evaluations:,} evaluations, {now.effective_draws:,.0f} effective draws "
-                f"in the last round, k̂ {now.khat:.2f}"
+                f"Round {rounds}: {now.n_evaluations:,} evaluations, {now.effective_draws:,.0f} "
+                f"effective draws in the last one, k̂ {now.khat:.2f}{wait}"
             )
             progress.update(task, description=text)
 

@@ -23,7 +23,7 @@ INK = "#7b8794"
 
 RED = "#e5484d"
 COLOURS = {"O": "#98a2ad", "M1": "#3e8ed0", "M2": "#8f6fd8", "M3": "#c2679a"}
-COLOURS |= {"M1R2": "#62b6d9", "all": "#e08a2c", "default": "#2fa37c"}
+COLOURS |= {"M1R2": "#62b6d9", "all": "#e08a2c", "default": "#2fa37c", "fit": "#d1495b"}
 OTHER = "#b59f3b"
 
 STYLE: Any = {

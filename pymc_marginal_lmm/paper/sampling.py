@@ -1,17 +1,29 @@
-"""NUTS, with the time that sampling takes apart from that of compilation."""
+"""NUTS and ``fit``, with the time that sampling takes apart from that of compilation."""
 
 from __future__ import annotations
 
 import gc
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pymc as pm
 from xarray import DataTree
 
-from pymc_marginal_lmm import recover
+from pymc_marginal_lmm import compile_model, fit, recover
 
-__all__ = ["SAMPLERS", "length_of_union", "recovered", "with_numpyro", "with_nutpie"]
+__all__ = [
+    "DIRECT",
+    "SAMPLERS",
+    "fitted",
+    "length_of_union",
+    "recovered",
+    "with_numpyro",
+    "with_nutpie",
+]
+
+DIRECT = "importance"
+"""Where a sampler is named: :func:`fitted` instead."""
 
 
 def with_nutpie(
@@ -90,6 +102,39 @@ def recovered(model: pm.Model, idata: DataTree, seed: int) -> tuple[float, float
 
     first, preparation = (seconds(idata.isel(chain=[0], draw=[0])) for _ in range(2))
     return max(first, preparation), max(0.0, seconds(idata) - preparation)
+
+
+def fitted(
+    model: pm.Model, *, chains: int, draws: int, seed: int
+) -> tuple[DataTree, dict[str, float]]:
+    """Return the draws of :func:`~pymc_marginal_lmm.fit`, and the seconds that they took.
+
+    A second fit, of a compiled model, tells what is made once from what each fit takes; as with
+    NUTS, imports and compilation are the former.
+
+    Returns
+    -------
+    idata : DataTree
+        Of the first fit.
+    seconds : dict
+        ``sampling_s`` and ``recovery_s``, of the second fit; ``compile_s``, what the first took
+        beyond these; ``first_s`` and ``second_s``, of either as a whole.
+    """
+    again = partial(fit, chains=chains, draws=draws, random_seed=seed, progressbar=False)
+    clock = time.perf_counter()
+    idata = again(model)
+    first = time.perf_counter() - clock
+    compiled = compile_model(model)
+    clock = time.perf_counter()
+    sampling = again(compiled)["posterior"].attrs["sampling_time"]
+    second = time.perf_counter() - clock
+    return idata, {
+        "compile_s": max(0.0, first - second),
+        "sampling_s": sampling,
+        "recovery_s": second - sampling,
+        "first_s": first,
+        "second_s": second,
+    }
 
 
 def length_of_union(intervals: list[tuple[float, float]], start: float) -> float:

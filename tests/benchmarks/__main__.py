@@ -2,13 +2,15 @@
 
 Every measurement runs in a process of its own, one after the other, and is written into the JSON
 file at once, from which the tables are made. A run that was stopped is taken up with ``--resume``;
-``--only``, ``--kind``, ``--variant`` and ``--sampler`` measure some things again.
+``--only``, ``--kind``, ``--variant`` and ``--sampler`` measure some things again. The variant
+``fit`` has a sampler of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,18 @@ from rich.progress import track
 
 from pymc_marginal_lmm.paper.cells import machine
 from pymc_marginal_lmm.paper.process import measured
+from pymc_marginal_lmm.paper.sampling import DIRECT
 from tests.benchmarks.report import markdown
 from tests.benchmarks.variants import all_cases
 
 SAMPLERS = ("numpyro", "nutpie")
 KINDS = ["gradient", "sampling"]
-SAMPLED = ("centred", "noncentred", "all")
+SAMPLED = ("centred", "noncentred", "all", "fit")
+
+
+def runs(variants: Sequence[str], samplers: Sequence[str]) -> list[list[str]]:
+    """Return each variant with what it is sampled by."""
+    return [[v, s] for v in variants for s in ((DIRECT,) if v == "fit" else samplers)]
 
 
 def main() -> None:
@@ -48,7 +56,7 @@ def main() -> None:
         if "gradient" in args.kind:
             jobs += [("gradient", name, [backend]) for backend in ("jax", "numba")]
         if "sampling" in args.kind and case.sampled:
-            jobs += [("sampling", name, [v, s]) for v in args.variant for s in args.sampler]
+            jobs += [("sampling", name, run) for run in runs(args.variant, args.sampler)]
     data = ["--data", str(args.data)] if args.data is not None else []
     for kind, name, options in track(jobs, "Measuring"):
         if args.resume and " ".join(options) in results["cases"].get(name, {}).get(kind, {}):

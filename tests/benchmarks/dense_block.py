@@ -34,23 +34,31 @@ def milliseconds(call: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - clock)
 
 
+def factorisation(marginal: pm.Model) -> tuple[int, Callable[[], float]]:
+    """Return the size of a model's dense block, and what times one dpotrf of it, in ms."""
+    structure = marginal_ops(marginal)[0].structure
+    q = sum(structure.factors[i].size for i in structure.blocks.trailing)
+    root = np.random.default_rng(0).normal(size=(q, q))
+    matrix = np.asfortranarray(root @ root.T + q * np.eye(q))
+
+    def once() -> float:
+        copy = matrix.copy(order="F")
+        return milliseconds(partial(dpotrf, copy, lower=True, clean=False, overwrite_a=True))
+
+    return q, once
+
+
 def main() -> None:
     model = mlmm.marginalize(insteval(load("insteval"), own_scales=True))
-    structure = marginal_ops(model)[0].structure
-    q = sum(structure.factors[i].size for i in structure.blocks.trailing)
+    q, factorise = factorisation(model)
     function = model.logp_dlogp_function(mode="NUMBA", ravel_inputs=True)
     function.set_extra_values({})
     start = pm.blocking.DictToArrayBijection.map(model.initial_point()).data
     compiled = function._pytensor_function
     compiled(start)
-    root = np.random.default_rng(0).normal(size=(q, q))
-    matrix = np.asfortranarray(root @ root.T + q * np.eye(q))
     gradients, factorisations = [], []
     for _ in range(ROUNDS):
-        copy = matrix.copy(order="F")
-        factorisations.append(
-            milliseconds(partial(dpotrf, copy, lower=True, clean=False, overwrite_a=True))
-        )
+        factorisations.append(factorise())
         gradients.append(milliseconds(partial(compiled, start)))
     times = {
         name: statistics.median(x)

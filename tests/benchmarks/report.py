@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pymc_marginal_lmm.paper.tables import digits
 from pymc_marginal_lmm.paper.tables import markdown as table
 
-__all__ = ["PLAIN", "done", "markdown", "rate", "seconds_to_1000"]
+__all__ = [
+    "FIT",
+    "MARGINAL",
+    "PLAIN",
+    "done",
+    "evaluated",
+    "markdown",
+    "of",
+    "rate",
+    "seconds_to_1000",
+]
 
 PLAIN = ("centred", "noncentred")
-SAMPLERS = ("numpyro", "nutpie")
+MARGINAL = ("all",)
+FIT = ("fit",)
+"""The three sides that are compared, by their variants."""
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -42,7 +55,11 @@ def markdown(results: dict[str, Any]) -> str:
         "runs as 1,000 effective draws need (one at least). *Ratio* compares with the best plain "
         "row. Memory is what the process took at most beyond what it had taken with the data and "
         "the plain model.",
+        "`fit` has no gradients: evaluations of the density stand in their place, and its ESS is "
+        "`effective_draws` where that is smaller. Sampling and recovery are those of a second fit, "
+        "compilation is what the first one took beyond them.",
         _sampling(cases),
+        _fits(cases),
         "## In one line",
         _overall(cases),
     ]
@@ -88,16 +105,26 @@ def seconds_to_1000(figures: dict) -> float:
     return figures["compile_s"] + runs * (figures["sampling_s"] + figures["recovery_s"])
 
 
+def evaluated(figures: dict) -> int:
+    """Return how often the density was evaluated, with gradients where they are needed."""
+    return figures["gradients"] if "gradients" in figures else figures["evaluations"]
+
+
 def done(case: dict) -> dict[str, dict]:
     """Return the samplings of a model that came to an end."""
     return {key: value for key, value in case["sampling"].items() if "ess" in value}
 
 
 def _best_plain(case: dict) -> tuple[float, float] | None:
-    plain = [v for key, v in done(case).items() if key.split()[0] in PLAIN]
+    plain = of(case, PLAIN)
     if not plain:
         return None
     return max(map(rate, plain)), min(map(seconds_to_1000, plain))
+
+
+def of(case: dict, side: Sequence[str]) -> list[dict]:
+    """Return the samplings of a side that came to an end."""
+    return [v for key, v in done(case).items() if key.split()[0] in side]
 
 
 def _sampling(cases: dict) -> str:
@@ -118,14 +145,14 @@ def _sampling(cases: dict) -> str:
                 [
                     *label,
                     digits(figures["ess"]),
-                    f"{figures['rhat']:.3f}",
-                    str(figures["divergences"]),
-                    digits(figures["gradients"] / figures["draws"]),
-                    digits(1000 * figures["ess"] / figures["gradients"]),
+                    f"{figures['rhat']:.3f}" if "rhat" in figures else "–",
+                    str(figures.get("divergences", "–")),
+                    digits(evaluated(figures) / figures["draws"]),
+                    digits(1000 * figures["ess"] / evaluated(figures)),
                     digits(own),
                     ratios[0],
                     f"{digits(figures['compile_s'])} + {digits(figures['sampling_s'])}"
-                    + (f" + {digits(figures['recovery_s'])}" if variant == "all" else ""),
+                    + (f" + {digits(figures['recovery_s'])}" if variant in ("all", "fit") else ""),
                     digits(seconds),
                     ratios[1],
                     f"{figures['peak_MB']:,.0f}",
@@ -137,34 +164,57 @@ def _sampling(cases: dict) -> str:
     return table(head, rows) if rows else ""
 
 
-def _overall(cases: dict) -> str:
-    speed, wait, ess, gradients, divergences = {}, {}, {}, {}, 0
+def _fits(cases: dict) -> str:
+    rows = []
     for name, case in cases.items():
-        best = _best_plain(case)
-        ours = [v for key, v in done(case).items() if key.split()[0] == "all"]
+        for figures in of(case, FIT):
+            warm = figures["warm_s"]
+            rows.append(
+                [
+                    name,
+                    digits(figures["first_s"]),
+                    digits(warm) if warm is not None else "–",
+                    digits(figures["second_s"]),
+                    f"{figures['evaluations']:,}",
+                    f"{figures['khat']:.2f}",
+                    f"{figures['log_evidence']:,.2f}",
+                ]
+            )
+    head = ["fit, s", "empty caches", "warm caches", "second, compiled", "evaluations", "k̂"]
+    return table([*head, "log evidence"], rows) if rows else ""
+
+
+def _overall(cases: dict) -> str:
+    sides = (("marginal", MARGINAL), ("fit", FIT))
+    return "\n\n".join(filter(None, (_against_plain(cases, *side) for side in sides)))
+
+
+def _against_plain(cases: dict, title: str, side: Sequence[str]) -> str:
+    speed, wait, ess, work, divergences = {}, {}, {}, {}, 0
+    for name, case in cases.items():
+        best, ours = _best_plain(case), of(case, side)
         if best is None or not ours:
             continue
         speed[name] = max(map(rate, ours)) / best[0]
         wait[name] = min(map(seconds_to_1000, ours)) / best[1]
         ess[name] = max(v["ess"] / v["draws"] for v in ours)
-        gradients[name] = min(v["gradients"] / v["draws"] for v in ours)
-        divergences += sum(v["divergences"] for v in ours)
+        work[name] = min(evaluated(v) / v["draws"] for v in ours)
+        divergences += sum(v.get("divergences", 0) for v in ours)
     if not speed:
         return ""
 
-    def line(text: str, values: dict[str, float], worst: str) -> str:
-        mean = statistics.geometric_mean(values.values())
-        return f"- {text}: geometric mean {digits(mean)}, worst {digits(values[worst])} ({worst})"
+    def line(text: str, values: dict[str, float], worst: Callable) -> str:
+        mean, name = statistics.geometric_mean(values.values()), worst(values, key=values.get)
+        return f"- {text}: geometric mean {digits(mean)}, worst {digits(values[name])} ({name})"
 
-    return "\n".join(
-        [
-            f"The better sampler of each side, over {len(speed)} models:\n",
-            line("ESS per second, marginal over plain", speed, min(speed, key=speed.__getitem__)),
-            line("seconds to 1,000, marginal over plain", wait, max(wait, key=wait.__getitem__)),
-            line("ESS per draw, marginal", ess, min(ess, key=ess.__getitem__)),
-            line(
-                "gradients per draw, marginal", gradients, max(gradients, key=gradients.__getitem__)
-            ),
-            f"- divergences, all marginal runs together: {divergences}",
-        ]
-    )
+    lines = [
+        line(f"ESS per second, {title} over plain", speed, min),
+        line(f"seconds to 1,000, {title} over plain", wait, max),
+        line(f"ESS per draw, {title}", ess, min),
+    ]
+    if title == "fit":
+        lines.append(line("evaluations per draw, fit", work, max))
+    else:
+        lines.append(line(f"gradients per draw, {title}", work, max))
+        lines.append(f"- divergences, all {title} runs together: {divergences}")
+    return "\n".join([f"The better sampler of each side, over {len(speed)} models:\n", *lines])

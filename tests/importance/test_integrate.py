@@ -55,7 +55,7 @@ def test_rounds_are_reported() -> None:
         rng=np.random.default_rng(1),
         report=rounds.append,
     )
-    assert rounds[-1] == Round(result.n_evaluations, result.effective_draws, result.khat)
+    assert rounds[-1] == Round(result.n_evaluations, result.effective_draws, result.khat, 0)
     counts = [each.n_evaluations for each in rounds]
     assert counts == sorted(counts) and len(rounds) >= 3
 
@@ -114,7 +114,7 @@ def test_where_there_is_hardly_any_density() -> None:
 
 
 def test_no_density_anywhere() -> None:
-    with pytest.raises(NoMode, match="every starting point"):
+    with pytest.raises(NoMode, match="from any starting point"):
         integrate(
             lambda x: np.full(len(x), np.nan),
             [np.zeros(2)],
@@ -134,6 +134,24 @@ def test_a_funnel_is_not_trusted() -> None:
     result = integrate(
         log_density, [np.ones(10)], Reflections.none(10), draws=1000, rng=np.random.default_rng(7)
     )
+    assert not result.trusted
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_density_without_bound_is_not_trusted(seed: int) -> None:
+    """Of effects and the logarithm of their scale: the narrower, the higher."""
+
+    def log_density(x: np.ndarray) -> np.ndarray:
+        squares = (x[:, 1:] ** 2).sum(axis=1) * np.exp(-2 * x[:, 0])
+        return -0.5 * squares - 6 * x[:, 0] - np.exp(x[:, 0])
+
+    rng = np.random.default_rng(seed)
+    try:
+        result = integrate(
+            log_density, [rng.normal(size=7)], Reflections.none(7), draws=200, rng=rng
+        )
+    except NoMode:
+        return
     assert not result.trusted
 
 
