@@ -11,13 +11,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-__all__ = ["BOUND", "RHAT", "Comparison", "Variant", "compare", "comparisons", "variants"]
+__all__ = ["BOUND", "KHAT", "RHAT", "Comparison", "Variant", "compare", "comparisons", "variants"]
 
 BOUND = 4.0
 """A z-score beyond it is a bug to find, or one of the few that chance makes of many."""
 
 RHAT = 1.01
 """Of converged chains R̂ is not larger."""
+
+KHAT = 0.7
+"""Of weights that can be relied on k̂ is not larger."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Variant:
     ----------
     model, strategy, sampler : str
     seeds : tuple of int
-    rhat : float
-        The largest.
+    rhat, khat : float
+        The largest; NaN for what the sampler has not.
     divergences : int
         Of all runs.
     moments : pandas.DataFrame
@@ -42,13 +45,14 @@ class Variant:
     sampler: str
     seeds: tuple[int, ...]
     rhat: float
+    khat: float
     divergences: int
     moments: pd.DataFrame
 
     @property
     def converged(self) -> bool:
         """Whether its moments can be trusted."""
-        return self.divergences == 0 and self.rhat <= RHAT
+        return _trusted(self.rhat, self.khat, self.divergences)
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,20 @@ def variants(results: Iterable[dict[str, Any]]) -> list[Variant]:
         if result["kind"] != "fit" or "failed" in result:
             continue
         cell = result["cell"]
-        converged = result["divergences"] == 0 and result["rhat"] <= RHAT
-        alone = None if converged else cell["seed"]
+        alone = None if _trusted(*_diagnostics(result)) else cell["seed"]
         key = (cell["model"], cell["strategy"], cell["sampler"], alone)
         groups.setdefault(key, []).append(result)
     return [_pooled(*key[:3], members) for key, members in groups.items()]
+
+
+def _diagnostics(result: dict[str, Any]) -> tuple[float, float, int]:
+    """Return R̂ and k̂, NaN for what the sampler has not, and divergences."""
+    nan = float("nan")
+    return result.get("rhat", nan), result.get("khat", nan), result.get("divergences", 0)
+
+
+def _trusted(rhat: float, khat: float, divergences: int) -> bool:
+    return divergences == 0 and not rhat > RHAT and not khat > KHAT
 
 
 def _pooled(model: str, strategy: str, sampler: str, results: list[dict[str, Any]]) -> Variant:
@@ -127,13 +140,15 @@ def _pooled(model: str, strategy: str, sampler: str, results: list[dict[str, Any
         errors = np.stack([table.loc[index, f"mcse_{column}"] for table in tables])
         columns[column] = values.mean(axis=0)
         columns[f"mcse_{column}"] = np.sqrt((errors**2).sum(axis=0)) / len(tables)
+    rhat, khat, divergences = zip(*map(_diagnostics, results), strict=True)
     return Variant(
         model=model,
         strategy=strategy,
         sampler=sampler,
         seeds=tuple(result["cell"]["seed"] for result in results),
-        rhat=max(result["rhat"] for result in results),
-        divergences=sum(result["divergences"] for result in results),
+        rhat=max(rhat),
+        khat=max(khat),
+        divergences=sum(divergences),
         moments=pd.DataFrame(columns, index=index),
     )
 

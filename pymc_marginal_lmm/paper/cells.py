@@ -11,7 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 
-__all__ = ["Cell", "Cost", "finished", "machine", "read_all", "write"]
+__all__ = ["DIRECT", "Cell", "Cost", "finished", "machine", "read_all", "write"]
+
+DIRECT = "importance"
+"""The sampler of :func:`~pymc_marginal_lmm.fit`, where one is named."""
 
 PACKAGES = ("pymc", "pytensor", "jax", "jaxlib", "numba", "numpyro", "nutpie", "numpy")
 
@@ -24,8 +27,8 @@ class Cell:
     ----------
     model, strategy : str
         See :mod:`~pymc_marginal_lmm.paper.strategies`.
-    sampler : {"numpyro", "nutpie"}
-        Both are NUTS.
+    sampler : {"numpyro", "nutpie", "importance"}
+        The first two are NUTS, the last one is that of the strategy ``"fit"``.
     seed : int
         Of sampling and recovery.
     chains, tune, draws : int

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pymc_marginal_lmm.paper.cells import Cell, Cost
+from pymc_marginal_lmm.paper.cells import DIRECT, Cell, Cost
+from pymc_marginal_lmm.paper.strategies import FIT
 
 __all__ = ["COGNITIVE", "COSTS", "EXPERIMENTS", "Budget", "Experiment", "cells"]
 
@@ -59,8 +60,8 @@ EXPERIMENTS = {
     "table2": Experiment(
         "InstEval: time and effective sample size by strategy",
         {
-            "insteval": ("O", "M1", "M2", "M3", "all", "default"),
-            "insteval_own": ("O", "all", "default"),
+            "insteval": ("O", "M1", "M2", "M3", "all", "default", FIT),
+            "insteval_own": ("O", "all", "default", FIT),
         },
         (1,),
         Budget(2, 500, 500),
@@ -74,16 +75,16 @@ EXPERIMENTS = {
     "figure4": Experiment(
         "nine models of the cognitive sciences: speed and effective sample size",
         {
-            **dict.fromkeys(COGNITIVE, ("O", "M1", "M2", "all", "default")),
+            **dict.fromkeys(COGNITIVE, ("O", "M1", "M2", "all", "default", FIT)),
             "stroop": ("O", "M1", "M1R2", "default"),
-            "pupil": ("O", "M1", "default"),
+            "pupil": ("O", "M1", "default", FIT),
         },
         (1, 2, 3, 4, 5),
         Budget(4, 500, 1000),
     ),
     "others": Experiment(
         "fibrosis and electric: the paper's other models",
-        dict.fromkeys(["fibrosis", "electric"], ("O", "R1", "M1", "default")),
+        dict.fromkeys(["fibrosis", "electric"], ("O", "R1", "M1", "default", FIT)),
         (1,),
         Budget(4, 1000, 1000),
     ),
@@ -130,7 +131,7 @@ def cells(
     models, strategies : sequence of str, optional
         Only these; Table 1, whose models have no names, is left out then.
     samplers : sequence of str
-        Each gets a cell.
+        Each gets a cell; of ``fit`` there is one, without steps to tune.
     seeds, chains, tune, draws : optional
         Instead of the experiment's own.
 
@@ -156,12 +157,14 @@ def cells(
             draws or experiment.budget.draws,
         )
         found += [
-            Cell(model, strategy, sampler, seed, budget.chains, budget.tune, budget.draws)
+            Cell(model, strategy, sampler, seed, budget.chains, tuned, budget.draws)
             for seed in (experiment.seeds if seeds is None else seeds)
             for model, own in experiment.strategies.items()
             if models is None or model in models
             for strategy in own
             if strategies is None or strategy in strategies
-            for sampler in samplers
+            for sampler, tuned in (
+                [(DIRECT, 0)] if strategy == FIT else [(name, budget.tune) for name in samplers]
+            )
         ]
     return list(dict.fromkeys(found))

@@ -18,11 +18,13 @@ from typing import Any
 
 import arviz_stats
 import numpy as np
+import pymc as pm
 from xarray import Dataset, DataTree
 
+from pymc_marginal_lmm import marginalize
 from pymc_marginal_lmm.examples import load
-from pymc_marginal_lmm.paper.cells import Cell
-from pymc_marginal_lmm.paper.sampling import SAMPLERS, recovered
+from pymc_marginal_lmm.paper.cells import DIRECT, Cell
+from pymc_marginal_lmm.paper.sampling import SAMPLERS, fitted, recovered
 from pymc_marginal_lmm.paper.strategies import BUILDERS, data_of, transformed
 
 __all__ = ["fit", "pairs", "parameters_and_effects", "summary"]
@@ -51,6 +53,21 @@ def fit(cell: Cell, data: Any) -> dict[str, Any]:
         :func:`summary`.
     """
     plain = BUILDERS[cell.model](data)
+    if cell.sampler == DIRECT:
+        idata, seconds = fitted(plain, chains=cell.chains, draws=cell.draws, seed=cell.seed)
+        sampled = marginalize(plain)
+    else:
+        idata, seconds, sampled = _by_nuts(cell, plain)
+    return {
+        **seconds,
+        "dimension": sum(int(np.size(value)) for value in sampled.initial_point().values()),
+        **summary(idata),
+        **pairs(idata, cell.model),
+    }
+
+
+def _by_nuts(cell: Cell, plain: pm.Model) -> tuple[DataTree, dict[str, float], pm.Model]:
+    """Return draws with effects, seconds, and the model that was sampled."""
     start = time.perf_counter()
     model = transformed(plain, cell.model, cell.strategy)
     budget = {"chains": cell.chains, "tune": cell.tune, "draws": cell.draws}
@@ -59,14 +76,8 @@ def fit(cell: Cell, data: Any) -> dict[str, Any]:
     preparation = recovery = 0.0
     if "M" in cell.strategy or cell.strategy in ("all", "default"):
         preparation, recovery = recovered(model, idata, cell.seed)
-    return {
-        "compile_s": compilation + preparation,
-        "sampling_s": sampling,
-        "recovery_s": recovery,
-        "dimension": sum(int(np.size(value)) for value in model.initial_point().values()),
-        **summary(idata),
-        **pairs(idata, cell.model),
-    }
+    seconds = {"compile_s": compilation + preparation, "sampling_s": sampling}
+    return idata, seconds | {"recovery_s": recovery}, model
 
 
 def parameters_and_effects(posterior: Dataset) -> Dataset:
@@ -86,8 +97,10 @@ def summary(idata: DataTree) -> dict[str, Any]:
     -------
     dict
         ``ess_mean`` and ``ess_min``, the mean and the smallest bulk effective sample size over all
-        elements; ``worst``, where; ``rhat``, the largest R̂; ``divergences``; ``gradients`` of the
-        draws; ``variables``: by name lists of ``mean``, ``sd``, ``mcse_mean`` and ``mcse_sd``.
+        elements; ``worst``, where; ``variables``: by name lists of ``mean``, ``sd``, ``mcse_mean``
+        and ``mcse_sd``. Of NUTS ``rhat``, the largest R̂; ``divergences``; ``gradients`` of the
+        draws. Of ``fit``, whose weights limit all effective sample sizes, ``evaluations`` of the
+        density, ``khat`` and ``log_evidence``.
         Elements that are constant, as the diagonal of a correlation matrix, have an sd of 0 and
         count nowhere else.
     """
@@ -96,6 +109,9 @@ def summary(idata: DataTree) -> dict[str, Any]:
         warnings.simplefilter("ignore")  # constants have no effective sample size
         ess, rhat = arviz_stats.ess(draws, method="bulk"), arviz_stats.rhat(draws)
         errors = {kind: arviz_stats.mcse(draws, method=kind) for kind in ("mean", "sd")}
+    worth = draws.attrs.get("effective_draws", np.inf)
+    # Chains of independent draws do not show that some points were drawn twice.
+    errors = {k: e * np.sqrt(max(1.0, _count(draws) / worth)) for k, e in errors.items()}
     axes = ("chain", "draw")
     moments = {"mean": draws.mean(axes), "sd": draws.std(axes)}
     moments |= {f"mcse_{kind}": error for kind, error in errors.items()}
@@ -108,19 +124,31 @@ def summary(idata: DataTree) -> dict[str, Any]:
         own["sd"] = np.where(varies, own["sd"], 0.0)
         variables[name] = {key: [_rounded(x) for x in values] for key, values in own.items()}
         if varies.any():
-            sizes[name] = np.ravel(ess[name].values)[varies]
+            sizes[name] = np.minimum(np.ravel(ess[name].values)[varies], worth)
             mixing[name] = np.ravel(rhat[name].values)[varies]
     worst = min(sizes, key=lambda name: sizes[name].min())
-    stats = idata["sample_stats"]
-    return {
+    found = {
         "ess_mean": float(np.concatenate(list(sizes.values())).mean()),
         "ess_min": float(sizes[worst].min()),
         "worst": worst,
+        "variables": variables,
+    }
+    if "n_evaluations" in draws.attrs:
+        return found | {
+            "evaluations": draws.attrs["n_evaluations"],
+            "khat": draws.attrs["pareto_khat"],
+            "log_evidence": draws.attrs["log_evidence"],
+        }
+    stats = idata["sample_stats"]
+    return found | {
         "rhat": float(max(values.max() for values in mixing.values())),
         "divergences": int(stats["diverging"].sum()),
         "gradients": int(stats["n_steps"].sum()),
-        "variables": variables,
     }
+
+
+def _count(draws: Dataset) -> int:
+    return draws.sizes["chain"] * draws.sizes["draw"]
 
 
 def pairs(idata: DataTree, model: str) -> dict[str, Any]:
@@ -128,7 +156,8 @@ def pairs(idata: DataTree, model: str) -> dict[str, Any]:
     if model not in PAIRS:
         return {}
     posterior = idata["posterior"].to_dataset()
-    diverging = idata["sample_stats"].to_dataset()["diverging"].values
+    stats = idata["sample_stats"].to_dataset()
+    diverging = stats["diverging"].values if "diverging" in stats else np.zeros(0, dtype=bool)
     shown = []
     for scale, effect, level in PAIRS[model]:
         values = posterior[effect].values

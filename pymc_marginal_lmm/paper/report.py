@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pymc_marginal_lmm.paper import figures, tables
-from pymc_marginal_lmm.paper.agreement import BOUND, RHAT, comparisons, variants
-from pymc_marginal_lmm.paper.cells import read_all
+from pymc_marginal_lmm.paper.agreement import BOUND, KHAT, RHAT, comparisons, variants
+from pymc_marginal_lmm.paper.cells import DIRECT, read_all
 from pymc_marginal_lmm.paper.experiments import COGNITIVE
+from pymc_marginal_lmm.paper.strategies import FIT
 
 __all__ = ["report"]
 
@@ -20,11 +21,14 @@ STRATEGIES = (
     "Strategies: `O` is the model as it is written; `M1`, `M2`, `M3` integrate one class of "
     "effects out, `all` all classes; `R1`, `R2` non-centre one, and `M1R2` combines the two; "
     "`default` is what `marginalize(model)` does by itself, which integrates the coefficients out "
-    "too. Scales that stay sampled are folded, as `marginalize` does by default. Effective sample "
-    "sizes (ESS) are bulk ones, over all parameters *and* all effects, recovered ones included."
+    "too; `fit` is `fit(model)`, importance sampling of what `default` leaves, without steps to "
+    "tune, with evaluations of the density in place of gradients and k̂ in place of R̂. Scales "
+    "that stay sampled are folded, as `marginalize` does by default. Effective sample sizes (ESS) "
+    "are bulk ones, over all parameters *and* all effects, recovered ones included; of `fit` they "
+    "are `effective_draws` at most."
 )
 
-ORDER = ("O", "R1", "R2", "R1R2", "M1", "M1R2", "M2", "M2R1", "M3", "all", "default")
+ORDER = ("O", "R1", "R2", "R1R2", "M1", "M1R2", "M2", "M2R1", "M3", "all", "default", FIT)
 """Of strategies in tables and figures."""
 
 PAPER_BUDGET = "The paper took one chain of 10,000 + 100,000: budgets here are scaled down."
@@ -120,10 +124,16 @@ def _drawn(shown: list[Result], path: Path, draw: Callable[[list[Result], Path],
 def _by_sampler(
     shown: list[Result], path: Path, draw: Callable[[list[Result], Path], None]
 ) -> tuple[list[Path], list[str]]:
-    """Draw a figure for each sampler; return the files, and headings and places in a page."""
+    """Draw a figure for each sampler; return the files, and headings and places in a page.
+
+    ``fit`` is in the figure of each.
+    """
     written, parts = [], []
-    for sampler in dict.fromkeys(result["cell"]["sampler"] for result in shown):
-        own = [result for result in shown if result["cell"]["sampler"] == sampler]
+    samplers = dict.fromkeys(result["cell"]["sampler"] for result in shown)
+    if len(samplers) > 1:
+        samplers.pop(DIRECT, None)
+    for sampler in samplers:
+        own = [result for result in shown if result["cell"]["sampler"] in (sampler, DIRECT)]
         figure = path.with_stem(f"{path.stem}-{sampler}")
         if image := _drawn(own, figure, draw):
             parts += [f"## {sampler}", image]
@@ -174,8 +184,8 @@ def _figure4(found: list[Result], out: Path) -> list[Path]:
     text = (
         "Nine models of the cognitive sciences, a dot per seed. Class 1 are subjects, 2 items; in "
         "stroop class 2 are the effects on the spread, which stay sampled. Iterations count those "
-        "to tune; their seconds leave compilation and recovery out. ESS per second counts "
-        "recovery."
+        "to tune; their seconds leave compilation and recovery out. Those of `fit` are draws. ESS "
+        "per second counts recovery."
     )
     written, images = _by_sampler(shown, out / "figure4.svg", figures.speeds)
     parts = (text, _budget(shown), STRATEGIES, *images, "## Means ± sds over seeds")
@@ -206,7 +216,7 @@ def _agreement(found: list[Result], out: Path) -> list[Path]:
     )
     parts = [text, verdict, *([tables.agreement(compared)] if compared else [])]
     if left:
-        reason = f"With divergences or an R̂ above {RHAT}; they are not compared."
+        reason = f"With divergences, an R̂ above {RHAT}, or a k̂ above {KHAT}; they are not compared."
         parts += ["## Not converged", reason, tables.left_apart(left)]
     return [_page(out / "agreement.md", "Do the variants agree?", shown, *parts)]
 

@@ -13,7 +13,6 @@ from xarray import DataTree
 from pymc_marginal_lmm import compile_model, fit, recover
 
 __all__ = [
-    "DIRECT",
     "SAMPLERS",
     "fitted",
     "length_of_union",
@@ -21,9 +20,6 @@ __all__ = [
     "with_numpyro",
     "with_nutpie",
 ]
-
-DIRECT = "importance"
-"""Where a sampler is named: :func:`fitted` instead."""
 
 
 def with_nutpie(

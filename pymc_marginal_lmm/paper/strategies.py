@@ -10,7 +10,10 @@ import pymc as pm
 from pymc_marginal_lmm import marginalize, noncenter
 from pymc_marginal_lmm.examples import MODELS, insteval
 
-__all__ = ["BUILDERS", "CLASSES", "data_of", "transformed"]
+__all__ = ["BUILDERS", "CLASSES", "FIT", "data_of", "transformed"]
+
+FIT = "fit"
+"""The strategy of :func:`~pymc_marginal_lmm.fit`, which has a sampler of its own."""
 
 BUILDERS = MODELS | {"insteval_own": partial(insteval, own_scales=True)}
 """From the name of a model to the function that builds it from its data."""
@@ -42,7 +45,7 @@ def _steps(strategy: str, n_classes: int) -> list[tuple[str, int]]:
     if not steps or not known or not set(numbers) <= set(range(1, n_classes + 1)):
         raise ValueError(
             f"'{strategy}' is not a strategy for {n_classes} classes: it is 'O', 'all', 'default', "
-            "or M and R with numbers of classes, as in 'M1', 'R1R2' and 'M1R2'."
+            "'fit', or M and R with numbers of classes, as in 'M1', 'R1R2' and 'M1R2'."
         )
     return steps
 
@@ -60,7 +63,8 @@ def transformed(model: pm.Model, name: str, strategy: str) -> pm.Model:
         ``"O"``: as it is. ``"M1"``, ``"M2"``, ...: a class of effects integrated out. ``"R1"``,
         ...: a class non-centred. ``"M1R2"``, ``"R1R2"``: both in one. ``"all"``: all classes
         integrated out. ``"default"``: all that the package can integrate out, which is what
-        :func:`~pymc_marginal_lmm.marginalize` does by itself: the coefficients too.
+        :func:`~pymc_marginal_lmm.marginalize` does by itself: the coefficients too. ``"fit"``: as
+        it is, since :func:`~pymc_marginal_lmm.fit` integrates out what it can.
 
     Raises
     ------
@@ -71,7 +75,7 @@ def transformed(model: pm.Model, name: str, strategy: str) -> pm.Model:
     """
     classes = CLASSES[name]
     match strategy:
-        case "O":
+        case "O" | "fit":
             return model
         case "default":
             return marginalize(model)

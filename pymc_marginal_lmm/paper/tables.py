@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pymc_marginal_lmm.paper.agreement import BOUND, RHAT, Comparison, Variant
+from pymc_marginal_lmm.paper.agreement import BOUND, KHAT, RHAT, Comparison, Variant
 
 __all__ = [
     "agreement",
@@ -116,8 +116,8 @@ def rates(result: Result) -> dict[str, float]:
     -------
     dict
         ``iterations``: of NUTS per second, over all chains, those to tune included, compilation
-        and recovery not; ``ess``: mean effective draws of a variable per kept draw;
-        ``ess_per_second``: those per second of sampling and recovery.
+        and recovery not (``fit`` has draws in their place); ``ess``: mean effective draws of a
+        variable per kept draw; ``ess_per_second``: those per second of sampling and recovery.
     """
     cell = result["cell"]
     steps, draws = cell["chains"] * (cell["tune"] + cell["draws"]), cell["chains"] * cell["draws"]
@@ -135,7 +135,7 @@ def by_strategy(results: Iterable[Result]) -> str:
         cell = result["cell"]
         label = [cell["model"], cell["strategy"], cell["sampler"], str(cell["seed"]), budget(cell)]
         if "failed" in result:
-            rows.append([*label, result["failed"].replace("|", "/"), *[""] * 9])
+            rows.append([*label, result["failed"].replace("|", "/"), *[""] * 10])
             continue
         draws = cell["chains"] * cell["draws"]
         rows.append(
@@ -148,14 +148,15 @@ def by_strategy(results: Iterable[Result]) -> str:
                 digits(result["ess_mean"]),
                 digits(result["ess_min"]),
                 digits(rates(result)["ess_per_second"]),
-                digits(result["gradients"] / draws),
-                str(result["divergences"]),
-                f"{result['rhat']:.3f}",
+                digits(result.get("gradients", result.get("evaluations", np.nan)) / draws),
+                str(result.get("divergences", "–")),
+                _decimals(result.get("rhat"), 3),
+                _decimals(result.get("khat"), 2),
             ]
         )
     head = ["model", "strategy", "sampler", "seed", "budget", "sampled", "compile, s", "sample, s"]
     head += ["recover, s", "mean ESS", "smallest ESS", "mean ESS / s", "gradients / draw"]
-    return markdown([*head, "divergences", "R̂"], rows, text=5)
+    return markdown([*head, "divergences", "R̂", "k̂"], rows, text=5)
 
 
 def speeds(results: Iterable[Result]) -> str:
@@ -165,12 +166,23 @@ def speeds(results: Iterable[Result]) -> str:
         values = [rates(result) for result in members]
         columns = [_spread([v[name] for v in values]) for name in values[0]]
         others = [
-            str(sum(result["divergences"] for result in members)),
-            f"{max(result['rhat'] for result in members):.3f}",
+            str(sum(r["divergences"] for r in members)) if "divergences" in members[0] else "–",
+            _decimals(_largest(members, "rhat"), 3),
+            _decimals(_largest(members, "khat"), 2),
         ]
         rows.append([*key, budget(members[0]["cell"]), str(len(members)), *columns, *others])
     head = ["model", "strategy", "sampler", "budget", "seeds", "iterations / s", "ESS / iteration"]
-    return markdown([*head, "ESS / s", "divergences", "largest R̂"], rows, text=4)
+    head += ["ESS / s", "divergences", "largest R̂", "largest k̂"]
+    return markdown(head, rows, text=4)
+
+
+def _largest(results: Iterable[Result], name: str) -> float | None:
+    """Return the largest of a diagnostic; None if no result has it."""
+    return max((result[name] for result in results if name in result), default=None)
+
+
+def _decimals(x: float | None, digits: int) -> str:
+    return "–" if x is None or np.isnan(x) else f"{x:.{digits}f}"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -262,11 +274,12 @@ def left_apart(variants: Iterable[Variant]) -> str:
             _label(variant),
             ", ".join(map(str, variant.seeds)),
             str(variant.divergences),
-            f"{variant.rhat:.3f}" + ("" if variant.rhat <= RHAT else " (too large)"),
+            _decimals(variant.rhat, 3) + (" (too large)" if variant.rhat > RHAT else ""),
+            _decimals(variant.khat, 2) + (" (too large)" if variant.khat > KHAT else ""),
         ]
         for variant in variants
     ]
-    return markdown(["model", "variant", "seed", "divergences", "R̂"], rows, text=3)
+    return markdown(["model", "variant", "seed", "divergences", "R̂", "k̂"], rows, text=3)
 
 
 def _label(variant: Variant) -> str:

@@ -16,9 +16,8 @@ from typing import Any
 
 from rich.progress import track
 
-from pymc_marginal_lmm.paper.cells import machine
+from pymc_marginal_lmm.paper.cells import DIRECT, machine
 from pymc_marginal_lmm.paper.process import measured
-from pymc_marginal_lmm.paper.sampling import DIRECT
 from tests.benchmarks.report import markdown
 from tests.benchmarks.variants import all_cases
 

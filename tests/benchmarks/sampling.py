@@ -26,9 +26,10 @@ import numpy as np
 import pymc as pm
 from xarray import Dataset, DataTree
 
+from pymc_marginal_lmm.paper.cells import DIRECT
 from pymc_marginal_lmm.paper.fit import parameters_and_effects
 from pymc_marginal_lmm.paper.process import measured
-from pymc_marginal_lmm.paper.sampling import DIRECT, SAMPLERS, fitted, recovered
+from pymc_marginal_lmm.paper.sampling import SAMPLERS, fitted, recovered
 from tests.benchmarks.cases import Case
 from tests.benchmarks.variants import VARIANTS, find, variant
 

@@ -59,6 +59,10 @@ def fitted(
         "gradients": 1400,
         "variables": {n: {k: x.tolist() for k, x in v.items()} for n, v in variables.items()},
     }
+    if sampler == "importance":
+        for name in ("rhat", "divergences", "gradients"):
+            del result[name]
+        result |= {"evaluations": 600, "khat": 0.3, "log_evidence": -1234.5}
     if model == "grouseticks":
         x, y = rng.normal(size=(2, 2 * draws))
         result["pairs"] = [

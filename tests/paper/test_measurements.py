@@ -21,6 +21,7 @@ from pymc_marginal_lmm.paper import costs, sampling
 from pymc_marginal_lmm.paper.cells import Cell
 from pymc_marginal_lmm.paper.fit import fit, summary
 from pymc_marginal_lmm.paper.process import measured
+from pymc_marginal_lmm.paper.strategies import BUILDERS
 from tests.examples.frames import frame
 
 SIZE = (2, 50)
@@ -91,6 +92,36 @@ def test_effects_are_recovered(
     assert len(first["x"]) == len(second["y"]) == 100
     assert_allclose(np.mean(first["y"]), variables["brood"]["mean"][0], rtol=1e-3)
     json.dumps(result)
+
+
+def test_fit_is_measured() -> None:
+    data = frame("pupil")
+    result = fit(Cell("pupil", "fit", "importance", 1, 2, 0, 200), data)
+    plain = sampling.fit(BUILDERS["pupil"](data), draws=200, chains=2, random_seed=1)
+    posterior = plain["posterior"]
+    assert result["evaluations"] == posterior.attrs["n_evaluations"]
+    assert result["khat"] == posterior.attrs["pareto_khat"]
+    assert result["ess_mean"] <= posterior.attrs["effective_draws"] <= 400
+    assert result["dimension"] == 4
+    for name, moments in result["variables"].items():
+        drawn = posterior[name].mean(("chain", "draw")).values.ravel()
+        assert_allclose(moments["mean"], drawn, rtol=1e-6, err_msg=name)
+    times = [result[f"{name}_s"] for name in ("compile", "sampling", "recovery", "second")]
+    assert min(times) >= 0 and sum(times[1:3]) == pytest.approx(times[3])
+    json.dumps(result)
+
+
+def test_worth_of_weights_is_in_the_errors() -> None:
+    u = np.random.default_rng(0).normal(size=SIZE)
+    drawn = tree({"u": u})
+    plain = summary(drawn)
+    attributes = {"n_evaluations": 700, "pareto_khat": 0.1, "log_evidence": -3.0}
+    drawn["posterior"].attrs |= attributes | {"effective_draws": 25.0}
+    weighted = summary(drawn)
+    assert weighted["ess_mean"] == weighted["ess_min"] == 25
+    errors = [result["variables"]["u"]["mcse_mean"][0] for result in (plain, weighted)]
+    assert_allclose(errors[1], 2 * errors[0])
+    assert weighted["evaluations"] == 700 and "gradients" not in weighted
 
 
 def test_the_three_forms_have_one_density() -> None:

@@ -32,11 +32,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         *(fitted(s, model="insteval", ess_mean=e) for s, e in [("O", 50.0), ("M1", 80.0)]),
         fitted("all", model="insteval_own"),
+        fitted("fit", model="insteval_own", sampler="importance"),
         failed(fitted("all", model="insteval")),
         *(fitted(s, model="grouseticks", draws=1000) for s in ("O", "R1R2", "M1", "M2", "M1R2")),
         fitted("all", model="grouseticks", divergences=2, diverging=[3, 5]),
         *(fitted(s, seed) for s in ("O", "M1") for seed in (1, 2)),
         fitted("default", shift=1.0),
+        *(fitted("fit", seed, sampler="importance") for seed in (1, 2)),
+        fitted("fit", 3, sampler="importance", khat=0.9),
         *(
             cost("marginal", "d", 100, 10, d, logp_s=1e-6 * d**3, gradient_s=2e-6 * d**2)
             for d in (2, 16, 4, 8)
@@ -86,6 +89,10 @@ def test_table2_holds_the_numbers(pages: Path) -> None:
     (stopped,) = rows(pages / "table2.md", "insteval", "all")
     assert stopped[5] == "more than 10 s"
     assert rows(pages / "table2.md", "insteval_own", "all")
+    # Evaluations per draw; no divergences and no R̂, but k̂.
+    (direct,) = rows(pages / "table2.md", "insteval_own", "fit")
+    assert direct[2] == "importance" and direct[12:] == ["3", "–", "–", "0.30"]
+    assert plain[13:] == ["0", "1.001", "–"]
 
 
 def test_divergences_are_counted(pages: Path) -> None:
@@ -95,10 +102,27 @@ def test_divergences_are_counted(pages: Path) -> None:
     assert apart[3] == "2"
 
 
+def test_weights_that_are_not_reliable_are_left_apart(pages: Path) -> None:
+    (apart,) = rows(pages / "agreement.md", "dutch", "fit, importance")
+    assert apart[2:] == ["3", "0", "–", "0.90 (too large)"]
+    (seeds,) = rows(pages / "figure4.md", "dutch", "fit")
+    assert seeds[4] == "3" and seeds[8:] == ["–", "–", "0.90"]
+
+
+def test_fit_is_in_the_figure_of_each_sampler(tmp_path: Path) -> None:
+    names = {"numpyro": "O", "nutpie": "O", "importance": "fit"}
+    plant(tmp_path, *(fitted(strategy, sampler=name) for name, strategy in names.items()))
+    report(tmp_path, tmp_path / "out")
+    drawn = sorted((tmp_path / "out").glob("figure4-*"))
+    assert [path.stem for path in drawn] == ["figure4-numpyro", "figure4-nutpie"]
+    assert all("<!-- fit -->" in path.read_text() for path in drawn)
+
+
 def test_a_planted_bug_is_seen(pages: Path) -> None:
     found = {tuple(row[1:3]): row[5] for row in rows(pages / "agreement.md", "dutch")}
     assert "beyond" in found["O, numpyro", "default, numpyro"]
     assert found["O, numpyro", "M1, numpyro"] == ""
+    assert found["O, numpyro", "fit, importance"] == ""
 
 
 def test_seeds_are_averaged(pages: Path) -> None:

@@ -85,6 +85,13 @@ def test_a_file_says_all_that_its_name_does(tmp_path: Path) -> None:
     assert result["machine"]["cores"] >= 1 and "pymc" in result["machine"]["versions"]
 
 
+def test_fit_has_one_cell_of_its_own_sampler() -> None:
+    both = cells(["figure4"], models=["pupil"], samplers=["numpyro", "nutpie"], seeds=[1])
+    (own,) = [cell for cell in both if cell.strategy == "fit"]
+    assert own == Cell("pupil", "fit", "importance", 1, 4, 0, 1000)
+    assert {cell.sampler for cell in both if cell is not own} == {"numpyro", "nutpie"}
+
+
 def test_names_are_different() -> None:
     everything = cells(list(EXPERIMENTS), samplers=["numpyro", "nutpie"])
     assert len({cell.name for cell in everything}) == len(everything) > 500
