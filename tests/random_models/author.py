@@ -339,7 +339,8 @@ class Author:
             how = self.how(shape)
         lag: Expression = Number(0.0)
         if family == "AR":  # which explodes, if it has the time
-            lag = self.prior_scale_scalar() if shape[-1] < 10 else self.declare("r", "Uniform")
+            explodes = self.often() and isinstance(mean, Number)
+            lag = self.prior_scale_scalar() if explodes else self.declare("r", "Uniform")
         return self.declare("u", family, shape, mean=mean, scale=scale, lag=lag, how=how)
 
     def prior_scale_scalar(self) -> Expression:

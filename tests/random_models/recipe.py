@@ -123,19 +123,32 @@ class Variable:
             return root[np.tril_indices(len(root))]
         return value
 
-    def at(self, env: Env, u: np.ndarray) -> np.ndarray:
-        """Return ``mean + scale·u``; an improper variable is ``u`` itself."""
-        if self.family == "Flat":
-            return u
+    @property
+    def improper(self) -> bool:
+        """Whether the prior is none but for what its rows say."""
+        return self.family in ("Flat", "AR")
+
+    def rows(self, env: Env, v: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return standard Normal numbers that a prior says of a value, and its log Jacobian.
+
+        No column of values that explode would leave digits to a covariance.
+        """
+        if self.family != "AR":
+            return np.zeros(0), 0.0
         mean, scale, lag = (part.value(env) for part in self.parts)
+        first, rest = (v[..., 0] - mean) / START, (v[..., 1:] - lag * v[..., :-1]) / scale
+        log_scales = first.size * np.log(START) + rest.size * np.log(abs(scale))
+        return np.concatenate([first.reshape(-1), rest.reshape(-1)]), -float(log_scales)
+
+    def at(self, env: Env, u: np.ndarray) -> np.ndarray:
+        """Return ``mean + scale·u``; what has :meth:`rows` is ``u`` itself."""
+        if self.improper:
+            return u
+        mean, scale, _ = (part.value(env) for part in self.parts)
         match self.family:
-            case "Walk" | "AR":
-                v = np.empty(self.shape)
-                v[..., 0] = mean + START * u[..., 0]
-                for t in range(1, self.shape[-1]):
-                    before = v[..., t - 1] * (lag if self.family == "AR" else 1.0)
-                    v[..., t] = before + scale * u[..., t]
-                return v
+            case "Walk":
+                first = mean + START * u[..., :1]
+                return np.cumsum(np.concatenate([first, scale * u[..., 1:]], axis=-1), axis=-1)
             case "MatrixNormal":
                 return mean + rows_root(self) @ u @ scale.T
             case "CAR":
@@ -195,7 +208,7 @@ class Response:
             y = f"{y}.reshape((-1, {self.columns}))"
         if self.how:
             sigma = f"{self.how}={sigma}"
-        elif self.columns > 1 and self.sigma.shape not in ((), (1,)):
+        elif self.columns > 1 and self.sigma.shape:
             sigma = f"{sigma}.reshape((-1, {self.columns}))"
         code.lines.append(f"pm.{self.family}({self.name!r}, {mean}, {sigma}, observed={y})")
 
@@ -332,14 +345,22 @@ class Recipe:
     def means(
         self, point: Env, u: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """Return all values, means of all rows and their covariance, ``v = m + Λu`` where given."""
+        """Return all values, means of all rows and their covariance, ``v = m + Λu`` where given.
+
+        Rows of priors come last; their values are 0.
+        """
         env = dict(self.data)
+        of_priors = [np.zeros(0)]
         for v in self.variables:
             env[v.name] = v.at(env, u[v.name]) if v.name in u else point[v.name]
+            if v.name in u:
+                of_priors.append(v.rows(env, env[v.name])[0])
         mean = [np.broadcast_to(r.mean.value(env), self.data[r.y].shape) for r in self.responses]
         covariance = block_diag(*(r.covariance(env) for r in self.responses))
         seen = np.isfinite(np.concatenate([self.data[r.y] for r in self.responses]))
-        return env, np.concatenate(mean)[seen], covariance[np.ix_(seen, seen)]
+        more = np.concatenate(of_priors)
+        covariance = block_diag(covariance[np.ix_(seen, seen)], np.eye(len(more)))
+        return env, np.concatenate([np.concatenate(mean)[seen], more]), covariance
 
     def log_density(self, point: Env, integrated: Sequence[str]) -> float:
         """Return ``log p(y | θ)`` with some Gaussian variables integrated out, densely.
@@ -357,7 +378,7 @@ class Recipe:
         """
         variables = [v for v in self.variables if v.name in integrated]
         sizes = [int(np.prod(v.shape, dtype=int)) for v in variables]
-        flat = np.repeat([v.family == "Flat" for v in variables], sizes).astype(bool)
+        flat = np.repeat([v.improper for v in variables], sizes).astype(bool)
 
         def at(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             pieces = np.split(u, np.cumsum(sizes)[:-1]) if sizes else []
@@ -384,7 +405,9 @@ class Recipe:
                 log_jacobian -= values.sum()
             y.append(values)
         y = np.concatenate(y)
-        r = y[np.isfinite(y)] - offset
+        log_jacobian += sum(v.rows(env, np.zeros(v.shape))[1] for v in variables)
+        y = y[np.isfinite(y)]
+        r = np.concatenate([y, np.zeros(len(offset) - len(y))]) - offset
         X, Z = C[:, flat], C[:, ~flat]
         V = Z @ Z.T + covariance
         n = len(r) - X.shape[1]
