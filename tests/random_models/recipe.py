@@ -208,7 +208,7 @@ class Response:
             y = f"{y}.reshape((-1, {self.columns}))"
         if self.how:
             sigma = f"{self.how}={sigma}"
-        elif self.columns > 1 and self.sigma.shape:
+        elif self.columns > 1 and self.sigma.shape not in ((), (1,)):
             sigma = f"{sigma}.reshape((-1, {self.columns}))"
         code.lines.append(f"pm.{self.family}({self.name!r}, {mean}, {sigma}, observed={y})")
 
