@@ -12,7 +12,7 @@ ARGS ?=
 .PHONY: help demo test random bench paper docs linkcheck notebooks lint format clean
 
 help:
-	@echo 'make demo    fit an example as it is written and marginalized, and compare'
+	@echo 'make demo    fit an example as it is written, marginalized and directly, and compare'
 	@echo '             (another one: make demo ARGS=penicillin; all choices: make demo ARGS=--help)'
 	@echo 'make test    run the tests (some: make test ARGS="-k recover"; long ones too: ARGS=--runslow)'
 	@echo 'make random  random models with new seeds (SEEDS="1 2 3", MODELS=1000 for each)'

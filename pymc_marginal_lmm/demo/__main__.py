@@ -1,4 +1,4 @@
-"""Fit an example as it is written and marginalized, and compare: the command line."""
+"""Fit an example as it is written, marginalized, and directly, and compare: the command line."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pymc_marginal_lmm.demo",
-        description="Fit a linear mixed model to real data twice with NumPyro, as it is written "
-        "and with its effects integrated out, and compare time, effective sample size and "
-        f"estimates, beside those of {LME4}.",
+        description="Fit a linear mixed model to real data with NumPyro, as it is written and with "
+        "its effects integrated out, and by fit(model), without a Markov chain. Compare time, "
+        f"effective sample size and estimates, beside those of {LME4}.",
         epilog="Examples: "
         + "; ".join(f"{name}: {example.title}" for name, example in EXAMPLES.items())
         + ". insteval takes many minutes, the others one or two.",
@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tune", type=positive, metavar="N", help="tuning steps per chain")
     parser.add_argument("--chains", type=positive, metavar="N", help="number of chains")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--skip-plain", action="store_true", help="fit only the marginal model")
+    parser.add_argument("--skip-plain", action="store_true", help="do not sample the plain model")
     parser.add_argument(
         "--output",
         type=figure_path,
@@ -125,7 +125,7 @@ def run(example: Example, options: argparse.Namespace, console: Console) -> None
     # Not at the top: they need the extras, and other people's loggers to be quiet.
     from pymc_marginal_lmm.demo import report
     from pymc_marginal_lmm.demo.figure import save_figure
-    from pymc_marginal_lmm.demo.fitting import fit, warm_up, working
+    from pymc_marginal_lmm.demo.fitting import fit, fit_directly, warm_up, working
 
     began = time.perf_counter()
     console.print(f"[dim]{report.versions()}[/]\n", soft_wrap=True)
@@ -154,6 +154,9 @@ def run(example: Example, options: argparse.Namespace, console: Console) -> None
         "  and recovering its effects ..."
     )
     fits["marginal"] = fit(marginal, example.marginal, start=start, recovered=True, **common)
+    console.print("Fitting the model directly, by importance sampling: fit(model) ...")
+    left, draws = fits["marginal"].dimension, example.marginal.draws
+    fits["fit"] = fit_directly(plain, left, draws=draws, **common)
 
     console.print()
     console.print(report.comparison(fits, example))

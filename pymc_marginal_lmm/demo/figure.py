@@ -1,4 +1,4 @@
-"""The figure: every effect with its interval, as the plain and the marginal model give it."""
+"""The figure: every effect with its interval, as each of the fits gives it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pymc_marginal_lmm.demo.fitting import Fit
 
 __all__ = ["save_figure"]
 
-COLOURS = {"plain": "#829ab1", "marginal": "#d1495b"}
+COLOURS = {"plain": "#829ab1", "marginal": "#d1495b", "fit": "#2f7d6b"}
 LABELLED = 40
 """Most levels that are drawn as rows with names; more are drawn as a curve."""
 
@@ -43,7 +43,7 @@ def save_figure(fits: Mapping[str, Fit], example: Example, path: Path) -> None:
     Parameters
     ----------
     fits : mapping of str to Fit
-        ``plain`` and ``marginal``, or one of them.
+        ``plain``, ``marginal`` and ``fit``, or some of them with ``marginal``.
     example : Example
         What was fitted.
     path : Path
@@ -72,7 +72,7 @@ def save_figure(fits: Mapping[str, Fit], example: Example, path: Path) -> None:
             ha="left",
             weight="bold",
         )
-        figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False)
+        figure.legend(handles, labels, loc="outside lower left", ncols=3, frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
 
@@ -101,7 +101,7 @@ def _rows(axes: Axes, values: dict[str, DataArray], levels: str, gap: float) -> 
     axes.axvline(0, color="#cbd2d9", lw=0.8, zorder=0)
     for i, (label, draws) in enumerate(values.items()):
         mean, low, high = _summaries(draws, order)
-        shift = gap * (1 - 2 * i) * (len(values) - 1)
+        shift = 2 * gap / len(values) * (len(values) - 1 - 2 * i)
         axes.hlines(places + shift, low, high, color=COLOURS[label], lw=1.6)
         axes.plot(mean, places + shift, "o", ms=3.8, color=COLOURS[label], label=label)
     names = values["marginal"][levels].values[order]

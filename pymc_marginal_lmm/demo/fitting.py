@@ -1,4 +1,4 @@
-"""Sample a model with NumPyro, get the effects back, and measure."""
+"""Sample a model with NumPyro and get the effects back, or fit it directly, and measure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from xarray import DataArray, Dataset, DataTree
 
+import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm import recover
 from pymc_marginal_lmm.demo.examples import Example, Sampling
 from pymc_marginal_lmm.demo.start import Start
 
-__all__ = ["Fit", "fit", "warm_up", "working"]
+__all__ = ["Fit", "fit", "fit_directly", "warm_up", "working"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,18 @@ class Fit:
         return self.idata.children["posterior"].to_dataset()
 
     @property
-    def gradients(self) -> int:
-        """Gradients that the draws took, over all chains; those of tuning are not recorded."""
+    def direct(self) -> bool:
+        """Whether there was no Markov chain: no gradients, divergences or R̂, but k̂."""
+        return "pareto_khat" in self.posterior.attrs
+
+    @property
+    def work(self) -> int:
+        """Gradients that the draws took, over all chains; those of tuning are not recorded.
+
+        Without a chain, evaluations of the density, all of them.
+        """
+        if self.direct:
+            return int(self.posterior.attrs["n_evaluations"])
         return int(self.idata["sample_stats"]["n_steps"].sum())
 
     @property
@@ -74,9 +85,14 @@ class Fit:
         return Dataset({name: x.reset_coords(drop=True) for name, x in (scalars | effects).items()})
 
     def ess(self, example: Example) -> tuple[float, str]:
-        """Return the smallest bulk effective sample size, and where it is."""
+        """Return the smallest bulk effective sample size, and where it is.
+
+        Draws by weights are worth what the weights are, if that is less.
+        """
         values = arviz_stats.ess(self.compared(example), method="bulk")
         smallest = {str(name): float(values[name].min()) for name in values.data_vars}
+        if self.direct:
+            smallest["the weights"] = self.posterior.attrs["effective_draws"]
         worst = min(smallest, key=smallest.__getitem__)
         return smallest[worst], worst
 
@@ -110,6 +126,42 @@ def warm_up() -> None:
             progressbar=False,
             compute_convergence_checks=False,
         )
+        mlmm.fit(draws=10, chains=2, progressbar=False)
+
+
+def fit_directly(
+    model: pm.Model, dimension: int, *, draws: int, chains: int, seed: int, console: Console
+) -> Fit:
+    """Fit a model as it is written by importance sampling of what is left after integration.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        As written.
+    dimension : int
+        Number of parameters that are left.
+    draws, chains : int
+        Draws of each of what are chains elsewhere.
+    seed : int
+        Of all draws.
+    console : Console
+        Shows the progress.
+
+    Returns
+    -------
+    Fit
+        Draws and costs.
+    """
+    began = time.perf_counter()
+    with working(console, f"{draws * chains:,} draws"):
+        idata = mlmm.fit(model, draws=draws, chains=chains, random_seed=seed, progressbar=False)
+    recovery = idata["posterior"].attrs["recovery_time"]
+    return Fit(
+        idata,
+        dimension=dimension,
+        sampling=time.perf_counter() - began - recovery,
+        recovery=recovery,
+    )
 
 
 def fit(

@@ -20,6 +20,9 @@ from pymc_marginal_lmm.demo.fitting import Fit
 
 __all__ = ["advice", "comparison", "estimates", "show_model", "versions"]
 
+KHAT = 0.7
+"""Of weights that can be relied on k̂ is not larger."""
+
 PACKAGES = ("pymc-marginal-lmm", "pymc", "pytensor", "jax", "numpyro")
 
 
@@ -59,18 +62,21 @@ def comparison(fits: Mapping[str, Fit], example: Example) -> Table:
     for name, fit in fits.items():
         table.add_column(name, justify="right")
         ess, worst = fit.ess(example)
+        attributes = fit.posterior.attrs
         columns.append(
             {
                 "sampled parameters": f"{fit.dimension:,}",
                 "sampling, with compilation": _seconds(fit.sampling),
                 "recovery of the effects": _seconds(fit.recovery) if fit.recovery else "-",
-                "gradients (draws, not tuning)": f"{fit.gradients:,}",
-                "divergences": f"{fit.divergences:,}",
-                "largest R̂": f"{fit.rhat(example):.3f}",
+                "gradients (fit: evaluations)": f"{fit.work:,}",
+                "divergences": "-" if fit.direct else f"{fit.divergences:,}",
+                "largest R̂": "-" if fit.direct else f"{fit.rhat(example):.3f}",
+                "k̂": f"{attributes['pareto_khat']:.2f}" if fit.direct else "-",
                 "smallest bulk ESS": f"{ess:,.0f}",
                 "  of": worst,
-                "ESS per 1,000 gradients": f"{1000 * ess / fit.gradients:,.3g}",
+                "ESS per 1,000 of these": f"{1000 * ess / fit.work:,.3g}",
                 "ESS per second": f"{_ess_per_second(fit, example):,.3g}",
+                "log evidence": f"{attributes['log_evidence']:,.2f}" if fit.direct else "-",
             }
         )
     for row in columns[0]:
@@ -101,7 +107,10 @@ def advice(fits: Mapping[str, Fit], example: Example) -> list[str]:
         "where a factor has few levels."
     ]
     for name, fit in fits.items():
-        if fit.rhat(example) > 1.05:
+        if fit.direct:
+            if fit.posterior.attrs["pareto_khat"] > KHAT:
+                lines.append(f"k̂ of {name} is above {KHAT}: its weights are not reliable.")
+        elif fit.rhat(example) > 1.05:
             lines.append(
                 f"R̂ of the {name} model is above 1.05: its estimates and its ESS are rough. Give "
                 "more --draws, and more --tune if it adapts."
