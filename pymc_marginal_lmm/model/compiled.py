@@ -57,6 +57,8 @@ class CompiledModel:
         Whose PyMC model ``plain`` is.
     space : ValueSpace
         Of the parameters of ``marginal``.
+    start : ndarray, shape (d,)
+        The initial point of ``marginal``.
     log_density : Compiled
     constrained : Drawer
         From value variables of ``marginal`` to its variables, for many points.
@@ -74,6 +76,7 @@ class CompiledModel:
     marginal: Model
     bambi: Any
     space: ValueSpace
+    start: np.ndarray
     log_density: Compiled
     constrained: Drawer
     recovery: Recovery | None
@@ -241,8 +244,9 @@ def compiled(
         )
     log_density = compile_log_density(marginal, space, backend, live)
     data = {name: marginal[name].get_value() for name in live}
+    start = space.join(marginal.initial_point(random_seed=0))
     # The first call compiles.
-    log_density.given(list(data.values()))(space.join(marginal.initial_point(random_seed=0))[None])
+    log_density.given(list(data.values()))(start[None])
     values = [marginal.rvs_to_values[rv] for rv in marginal.free_RVs]
     variables = [*marginal.free_RVs, *marginal.deterministics]
     return CompiledModel(
@@ -250,6 +254,7 @@ def compiled(
         marginal=marginal,
         bambi=bambi_model,
         space=space,
+        start=start,
         log_density=log_density,
         constrained=Drawer(values, marginal.replace_rvs_by_values(variables)),
         recovery=Recovery(marginal) if marginal_ops(marginal) else None,

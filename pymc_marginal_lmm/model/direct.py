@@ -82,9 +82,9 @@ def directly(
         The density is zero or not a number wherever it was looked for.
     """
     clock = time.perf_counter()
-    model, space, n = compiled.marginal, compiled.space, draws * chains
+    space, n = compiled.space, draws * chains
     many: LogDensity = compiled.log_density.given(list(compiled.data.values()))
-    starts = _starts(model, space, rng)
+    starts = _starts(compiled.start, rng)
     doubt, weights = "", None
     if space.dim:
         many = _timely(many, starts, cores)
@@ -122,9 +122,8 @@ def _timely(many: LogDensity, points: np.ndarray, cores: int | None) -> LogDensi
     return spread(many, cores) if time.perf_counter() - clock > SLOW else many
 
 
-def _starts(model: Model, space: ValueSpace, rng: np.random.Generator) -> np.ndarray:
-    start = space.join(model.initial_point(random_seed=0))
-    jitter = rng.uniform(-1, 1, size=(STARTS, space.dim))
+def _starts(start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    jitter = rng.uniform(-1, 1, size=(STARTS, len(start)))
     jitter[0] = 0
     return start + jitter
 
