@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from threading import Lock
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -74,11 +75,15 @@ class Compiled:
         x, value = _vector_graph(model, space, dict(zip(sources, data, strict=True)))
         known, inputs, value = split(x, data, value)
         self._known = function(data, known, mode="FAST_COMPILE", on_unused_input="ignore")
+        self._lock = Lock()
         self._loop = (by_jax if backend == "jax" else by_numba)(x, inputs, value)
 
     def given(self, data: Sequence[Any] = ()) -> Given:
         """Return the function of points alone, for values of the data."""
-        return Given(self, tuple(np.asarray(known) for known in self._known(*data)))
+        # A PyTensor function keeps what it is given: threads would get each other's data.
+        with self._lock:
+            known = self._known(*data)
+        return Given(self, tuple(np.asarray(value) for value in known))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as a model: what is compiled cannot leave a process."""

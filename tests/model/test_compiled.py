@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -90,6 +91,22 @@ def test_side_by_side(compiled: mlmm.CompiledModel) -> None:
         together = list(pool.map(lambda each: mlmm.fit(each, **QUIET), models))
     for one, two in zip(alone, together, strict=True):
         same(one, two, rtol=0)
+
+
+def test_data_of_threads_do_not_mix(compiled: mlmm.CompiledModel) -> None:
+    log_density = compiled.log_density
+    sets = [list(compiled.with_data(y=Y + k, x=X + k).data.values()) for k in range(8)] * 50
+    alone = [log_density.given(data).known for data in sets[:8]] * 50
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda data: log_density.given(data).known, sets))
+    finally:
+        sys.setswitchinterval(before)
+    for one, two in zip(alone, together, strict=True):
+        for a, b in zip(one, two, strict=True):
+            assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", ["lognormal", "two_likelihoods"])
