@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
+from pytensor.graph.basic import Variable
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -14,8 +16,11 @@ from pymc_marginal_lmm.algebra.data import is_free_of_rows
 from pymc_marginal_lmm.analysis.ordering import cost
 from pymc_marginal_lmm.analysis.remarks import remarks
 from pymc_marginal_lmm.analysis.roles import ModelGraph
+from pymc_marginal_lmm.analysis.terms import DISCRETE
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
+from pymc_marginal_lmm.model.compiled import MOST_DIMENSIONS
+from pymc_marginal_lmm.model.direct import expected_seconds
 from pymc_marginal_lmm.model.marginalize import read
 from pymc_marginal_lmm.structure import MixedModel
 
@@ -78,6 +83,11 @@ class Explanation:
         out with the effects, and ``recover`` draws them.
     correlated : tuple of (str, int, int)
         Responses whose rows are correlated, with the number of batches and the rows of each.
+    n_parameters : int
+        How many numbers stay sampled.
+    fit_seconds : float or None
+        What :func:`~pymc_marginal_lmm.fit` takes for 4,000 draws, to an order of magnitude; None if
+        it is not for this model.
     remarks : tuple of str
         Sentences about what may not be meant: a factor with as many levels as rows, a response that
         became ``n × n`` by broadcasting.
@@ -94,6 +104,8 @@ class Explanation:
     frozen: tuple[str, ...]
     drawn: tuple[str, ...] = ()
     correlated: tuple[tuple[str, int, int], ...] = ()
+    n_parameters: int = 0
+    fit_seconds: float | None = None
     remarks: tuple[str, ...] = ()
 
     @property
@@ -137,8 +149,16 @@ class Explanation:
         return (
             f"Likelihood {', '.join(self.responses)} ({self.n_rows:,} rows). One gradient: about "
             f"{_human(self.operations)} operations, {_human(self.memory)}B of memory{rows}."
-            f"{correlated}{frozen}{drawn}"
+            f"{correlated}{frozen}{drawn} {self._fit()}"
         )
+
+    def _fit(self) -> str:
+        left = f"{self.n_parameters:,} parameter{'' if self.n_parameters == 1 else 's'} left"
+        if self.fit_seconds is None:
+            return f"{left}: for NUTS."
+        if self.fit_seconds < 60:
+            return f"{left}: fit takes about {self.fit_seconds:.0f} s."
+        return f"{left}: fit takes about {self.fit_seconds / 60:.0f} min."
 
     def __str__(self) -> str:
         console = Console(
@@ -212,6 +232,8 @@ def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
     ys = [response.owner.inputs[1] for response in reading.responses]
     free_of_rows = is_free_of_rows(mixed_model, ys)
     operations, memory = cost(mixed_model, free_of_rows)
+    left = [rv for rv in plain.free_RVs if rv.name not in gone]
+    n_parameters = sum(_size(rv) for rv in left)
     return Explanation(
         responses=tuple(response.name for response in mixed_model.responses),
         n_rows=mixed_model.n_rows,
@@ -223,6 +245,12 @@ def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
         free_of_rows=free_of_rows,
         frozen=reading.frozen,
         drawn=drawn,
+        n_parameters=n_parameters,
+        fit_seconds=(
+            None
+            if n_parameters > MOST_DIMENSIONS or any(rv.type.dtype in DISCRETE for rv in left)
+            else expected_seconds(n_parameters, operations)
+        ),
         remarks=remarks(ModelGraph(fgraph).observed, mixed_model),
         correlated=tuple(
             (response.name, response.n_batches, response.batch_length)
@@ -230,6 +258,13 @@ def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
             if response.correlation is not None
         ),
     )
+
+
+def _size(rv: Variable) -> int:
+    shape = rv.type.shape
+    if None in shape:
+        shape = rv.shape.eval(mode="FAST_COMPILE")
+    return int(np.prod(shape, dtype=int))
 
 
 def _factor_summaries(model: MixedModel) -> tuple[FactorSummary, ...]:

@@ -15,7 +15,7 @@ __all__ = ["Proposal", "near"]
 MOST_FOLDED = 5
 """So many reflections are folded in, at most: each doubles the work of a density."""
 
-FAR = 3.0
+FAR = 4.5
 """Standard deviations from 0 from which on a reflection is not folded in."""
 
 AT_ONCE = 2**15
@@ -62,8 +62,11 @@ class Proposal:
 def near(reflections: Reflections, x: np.ndarray, weights: np.ndarray) -> Reflections:
     """Return the reflections whose axis has mass near 0, by weighted points of the half space."""
     axes = x[:, reflections.axes]
-    mean = np.average(axes, axis=0, weights=weights)
-    sd = np.sqrt(np.average((axes - mean) ** 2, axis=0, weights=weights))
+    mean = weights @ axes / weights.sum()
+    # The side towards 0 may be the wider one.
+    below = np.minimum(axes - mean, 0)
+    shares = weights @ (below < 0)
+    sd = np.sqrt(weights @ below**2 / np.maximum(shares, np.finfo(float).tiny))
     distance = mean / np.maximum(sd, np.finfo(float).tiny)
     order = np.argsort(distance)[:MOST_FOLDED]
     return reflections.take(sorted(k for k in order if distance[k] < FAR))

@@ -22,13 +22,46 @@ from pymc_marginal_lmm.model.compiled import CompiledModel
 from pymc_marginal_lmm.model.recover import as_dataset
 from pymc_marginal_lmm.model.value_space import ValueSpace
 
-__all__ = ["Direct", "NoDensity", "directly", "groups_of_data", "no_evidence"]
+__all__ = [
+    "Direct",
+    "NoDensity",
+    "directly",
+    "expected_evaluations",
+    "expected_seconds",
+    "groups_of_data",
+    "no_evidence",
+]
 
 STARTS = 3
 """Points from which modes are looked for: the initial one, and others around it."""
 
 SLOW = 1e-3
 """Seconds of an evaluation from which on it is worth it to spread many over cores."""
+
+
+BEFORE = 2.0
+"""Seconds that preparation takes at least, compilation with it."""
+
+
+def expected_evaluations(dim: int) -> int:
+    """Return about how many a fit takes, for 4,000 draws of so many parameters.
+
+    A line through what models of 2 to 21 parameters took (``python -m tests.benchmarks.targets``).
+    """
+    return 4400 + 575 * dim if dim else 1
+
+
+def expected_seconds(dim: int, operations: int) -> float:
+    """Return about how long a fit takes on one core.
+
+    Parameters
+    ----------
+    dim : int
+        Number of parameters.
+    operations : int
+        Of a gradient. An evaluation takes 10 µs and as long as 10¹¹ of these a second.
+    """
+    return BEFORE + expected_evaluations(dim) * (1e-5 + operations / 1e11)
 
 
 class NoDensity(ValueError):

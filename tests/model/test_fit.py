@@ -79,6 +79,21 @@ def test_the_result_is_that_of_sample() -> None:
         assert_array_equal(idata["posterior"][name], again["posterior"][name])
 
 
+def test_a_scale_that_may_just_be_zero() -> None:
+    """Its density reaches 0 on the longer side only: proposals are folded in there, too.
+
+    Else a few points near 0 weigh up to twice as much as all others, which looks like a tail.
+    """
+    group = np.repeat([0, 1, 2], 4)
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=3)
+        pm.Normal("y", u[group], 1, observed=np.arange(12) / 6)
+    compiled = mlmm.compile_model(model)
+    for seed in range(1, 5):
+        found = mlmm.fit(compiled, random_seed=seed, progressbar=False)["posterior"].attrs
+        assert found["pareto_khat"] < 0
+
+
 def test_a_marginal_model_is_taken_as_it_is() -> None:
     marginal = mlmm.marginalize(one_scale(), ["u"])
     idata = mlmm.fit(marginal, draws=100, **QUIET)
