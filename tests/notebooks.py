@@ -29,7 +29,7 @@ def stored(name: str) -> nbformat.NotebookNode:
 
 
 def reduced(notebook: nbformat.NotebookNode, size: int) -> nbformat.NotebookNode:
-    """Put ``size`` for the numbers of draws and tuning steps in the cell of parameters."""
+    """Put ``size`` for the numbers of draws, tuning steps and so on in the cell of parameters."""
     (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", ())]
     names, values = cell.source.split(" = ")
     numbers = [min(size, int(number)) for number in re.findall(r"\d+", values)]

@@ -48,4 +48,4 @@ def test_budgets_are_reduced() -> None:
             for cell, other in zip(after.cells, before.cells, strict=True)
             if cell.source != other.source
         ]
-        assert len(changed) == 1 and "draws, tune" in changed[0] and "20, 20" in changed[0]
+        assert len(changed) == 1 and "draws" in changed[0] and "20, 20" in changed[0]
