@@ -23,7 +23,7 @@ from pymc_marginal_lmm.model.arguments import (
 )
 from pymc_marginal_lmm.model.folded import is_folded
 from pymc_marginal_lmm.model.live_responses import data_name, with_live_responses
-from pymc_marginal_lmm.model.log_density import BACKENDS, Backend, Compiled, compile_log_density
+from pymc_marginal_lmm.model.log_density import BACKENDS, Backend, LogDensities, compile_log_density
 from pymc_marginal_lmm.model.marginalize import marginalized, resolve_names
 from pymc_marginal_lmm.model.notices import warn_of_what_stays
 from pymc_marginal_lmm.model.recover import Drawer, Recovery
@@ -35,8 +35,8 @@ __all__ = [
     "MOST_DIMENSIONS",
     "CompiledModel",
     "compile_model",
-    "compiled",
     "marginal_of",
+    "prepare",
     "why_not",
 ]
 
@@ -59,7 +59,7 @@ class CompiledModel:
         Of the parameters of ``marginal``.
     start : ndarray, shape (d,)
         The initial point of ``marginal``.
-    log_density : Compiled
+    log_density : LogDensities
     constrained : Drawer
         From value variables of ``marginal`` to its variables, for many points.
     recovery : Recovery or None
@@ -77,7 +77,7 @@ class CompiledModel:
     bambi: Any
     space: ValueSpace
     start: np.ndarray
-    log_density: Compiled
+    log_density: LogDensities
     constrained: Drawer
     recovery: Recovery | None
     data: dict[str, np.ndarray] = field(default_factory=dict)
@@ -207,10 +207,10 @@ def compile_model(
     plain = with_live_responses(original)
     marginal = marginal_of(plain, names, fold=fold)
     live = [v.name for v in marginal.data_vars if isinstance(v, SharedVariable)]
-    return compiled(plain, marginal, bambi_model, backend, live=live, clock=clock)
+    return prepare(plain, marginal, bambi_model, backend, live=live, clock=clock)
 
 
-def compiled(
+def prepare(
     plain: Model,
     marginal: Model,
     bambi_model: Any,

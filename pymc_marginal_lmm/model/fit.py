@@ -27,7 +27,7 @@ from pymc_marginal_lmm.model.arguments import (
     pymc_model,
     recovery_seed,
 )
-from pymc_marginal_lmm.model.compiled import CompiledModel, compiled, marginal_of
+from pymc_marginal_lmm.model.compiled import CompiledModel, marginal_of, prepare
 from pymc_marginal_lmm.model.complete import Wanted, complete
 from pymc_marginal_lmm.model.direct import directly, no_evidence
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
@@ -187,7 +187,7 @@ def _prepared(model: Any, rvs: list[Any] | None, backend: Backend | None) -> Com
     bambi_model = model if is_bambi(model) else None
     model = pymc_model(model)
     marginal = marginal_of(model, rvs, fold=True)
-    return compiled(plain_of(model), marginal, bambi_model, backend, clock=clock)
+    return prepare(plain_of(model), marginal, bambi_model, backend, clock=clock)
 
 
 def _check_compiled(**options: Any) -> None:

@@ -23,7 +23,14 @@ from pymc_marginal_lmm.dispatch.batches import by_jax, by_numba, split
 from pymc_marginal_lmm.importance.modes import LogDensity
 from pymc_marginal_lmm.model.value_space import ValueSpace
 
-__all__ = ["BACKENDS", "Backend", "Compiled", "Given", "compile_log_density", "many_log_densities"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "Given",
+    "LogDensities",
+    "compile_log_density",
+    "many_log_densities",
+]
 
 type Backend = Literal["jax", "numba"]
 
@@ -50,7 +57,7 @@ def _vector_graph(
     return x, rewrite_pregrad(graph_replace(logp, new, strict=False))
 
 
-class Compiled:
+class LogDensities:
     """The log density of a model, compiled for points ``(N, d)``.
 
     Parameters
@@ -93,7 +100,7 @@ class Compiled:
 class Given:
     """Log densities ``(N,)`` of points ``(N, d)``, given data."""
 
-    def __init__(self, compiled: Compiled, known: tuple[np.ndarray, ...]) -> None:
+    def __init__(self, compiled: LogDensities, known: tuple[np.ndarray, ...]) -> None:
         self.compiled, self.known = compiled, known
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -101,13 +108,13 @@ class Given:
         return self.compiled._loop(points, *self.known)
 
 
-_HERE: OrderedDict[str, Compiled] = OrderedDict()
+_HERE: OrderedDict[str, LogDensities] = OrderedDict()
 
 
-def _arrived(token: str, origin: tuple[Any, ...]) -> Compiled:
+def _arrived(token: str, origin: tuple[Any, ...]) -> LogDensities:
     """Compile what came from another process, once."""
     if token not in _HERE:
-        _HERE[token] = Compiled(*origin)
+        _HERE[token] = LogDensities(*origin)
         while len(_HERE) > KEPT:
             _HERE.popitem(last=False)
     _HERE.move_to_end(token)
@@ -116,7 +123,7 @@ def _arrived(token: str, origin: tuple[Any, ...]) -> Compiled:
 
 def compile_log_density(
     model: Model, space: ValueSpace, backend: Backend | None = None, live: Sequence[str] = ()
-) -> Compiled:
+) -> LogDensities:
     """Compile by JAX where that is installed and knows all Ops of the model.
 
     It compiles the density of a small model in one or two seconds with nothing cached; numba, whose
@@ -124,12 +131,12 @@ def compile_log_density(
     """
     if backend is None and find_spec("jax") is not None:
         try:
-            return Compiled(model, space, "jax", live)
+            return LogDensities(model, space, "jax", live)
         except NotImplementedError:
             pass
-    return Compiled(model, space, backend or "numba", live)
+    return LogDensities(model, space, backend or "numba", live)
 
 
 def many_log_densities(model: Model, space: ValueSpace, backend: Backend) -> LogDensity:
     """Return a function from points ``(N, d)`` to their log densities ``(N,)``."""
-    return Compiled(model, space, backend).given()
+    return LogDensities(model, space, backend).given()

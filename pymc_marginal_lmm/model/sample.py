@@ -30,7 +30,7 @@ from pymc_marginal_lmm.model.arguments import (
     pymc_model,
     recovery_seed,
 )
-from pymc_marginal_lmm.model.compiled import CompiledModel, compiled, marginal_of, why_not
+from pymc_marginal_lmm.model.compiled import CompiledModel, marginal_of, prepare, why_not
 from pymc_marginal_lmm.model.complete import OWN, Wanted, complete, wanted
 from pymc_marginal_lmm.model.direct import NoDensity, directly, groups_of_data, no_evidence
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
@@ -218,7 +218,7 @@ def _ready(plain: Model, marginal: Model, *, needed: bool) -> CompiledModel | No
     if not needed and (reason := why_not(marginal, ValueSpace.of(marginal))):
         _log.info("NUTS, since %s.", reason)
         return None
-    return compiled(plain, marginal, None, None, clock=time.perf_counter())
+    return prepare(plain, marginal, None, None, clock=time.perf_counter())
 
 
 def _by_importance(

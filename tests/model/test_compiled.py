@@ -19,7 +19,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model import direct
-from pymc_marginal_lmm.model.log_density import Compiled, many_log_densities
+from pymc_marginal_lmm.model.log_density import LogDensities, many_log_densities
 from pymc_marginal_lmm.model.value_space import ValueSpace
 from tests.helpers import random_point, unfolded
 from tests.models import by_name
@@ -191,7 +191,7 @@ def test_weights(compiled: mlmm.CompiledModel) -> None:
 def test_a_density_travels_as_its_model(backend: Any) -> None:
     marginal = mlmm.marginalize(build(Y), ["u"])
     space = ValueSpace.of(marginal)
-    given = Compiled(marginal, space, backend, ["x"]).given([X + 1])
+    given = LogDensities(marginal, space, backend, ["x"]).given([X + 1])
     points = np.stack([space.join(random_point(marginal, seed)) for seed in range(3)])
     sent = cloudpickle.dumps(given)
     arrived = pickle.loads(sent)
