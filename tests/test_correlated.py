@@ -400,3 +400,15 @@ def idata_of(values: dict) -> object:
     from arviz_base import from_dict
 
     return from_dict({"posterior": values})
+
+
+def test_rows_that_share_their_noise_beside_a_long_process() -> None:
+    """What a row sees through its batch has one column for all effects of a level."""
+    rng = np.random.default_rng(0)
+    area, x = rng.integers(70, size=35), rng.normal(size=35)
+    with pm.Model() as model:
+        W = np.eye(70, k=1) + np.eye(70, k=-1)
+        u = pm.CAR("u", np.zeros(70), W=W, alpha=0.6, tau=0.7)
+        mu = u[area] + pm.Normal("a", 0, 2) + pm.Normal("b", 0, 2) * x
+        pm.MvNormal("y", mu, cov=pm.HalfNormal("s") * np.eye(35), observed=rng.normal(size=35))
+    assert {*mlmm.explain(model).integrated} == {"u", "a", "b"}

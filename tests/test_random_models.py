@@ -81,19 +81,24 @@ def evaluate(model: pm.Model, graph: Variable, recipe: Recipe) -> float:
         for rv in model.free_RVs
     ]
     inputs = [model.rvs_to_values[rv] for rv in model.free_RVs]
+    function = function_of(recipe, inputs, [graph])
+    try:
+        return float(function(*values)[0])
+    except ParameterValueError:  # what PyMC's rewrites make of its checks
+        return -np.inf
+
+
+def function_of(recipe: Recipe, inputs: list, outputs: list) -> Callable:
+    """Compile as little as the model allows for."""
     mode: Mode | str = INTERPRETER
     # PyMC's density of a CAR fails in PyTensor's interpreter unless its graph is rewritten.
     if any(v.family == "CAR" for v in recipe.variables):
         mode = "FAST_COMPILE"
         # Rewrites name constants, which are not copied: those of the user's graph as well.
-        constants = [v for v in ancestors([graph]) if isinstance(v, TensorConstant)]
+        constants = [v for v in ancestors(outputs) if isinstance(v, TensorConstant)]
         own = {v: v.type.constant_type(v.type, v.data) for v in constants}
-        graph = graph_replace(graph, own, strict=False)
-    function = pytensor.function(inputs, graph, mode=mode, on_unused_input="ignore")
-    try:
-        return float(function(*values))
-    except ParameterValueError:  # what PyMC's rewrites make of its checks
-        return -np.inf
+        outputs = graph_replace(outputs, own, strict=False)
+    return pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore")
 
 
 def joint(model: pm.Model, recipe: Recipe) -> float:
@@ -278,7 +283,7 @@ def check_folded(recipe: Recipe) -> None:
                 at = recipe.point().get(rv.name)
                 values.append(given if at is None else known[rv.name].transformed(at))
             inputs.append(value)
-        function = pytensor.function(inputs, outputs, mode=INTERPRETER, on_unused_input="ignore")
+        function = function_of(recipe, inputs, outputs)
         density, *differences = function(*values)
         densities.append(float(density))
         for difference in differences:
