@@ -16,10 +16,9 @@ from pymc_marginal_lmm.algebra.data import is_free_of_rows
 from pymc_marginal_lmm.analysis.ordering import cost
 from pymc_marginal_lmm.analysis.remarks import remarks
 from pymc_marginal_lmm.analysis.roles import ModelGraph
-from pymc_marginal_lmm.analysis.terms import DISCRETE
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
-from pymc_marginal_lmm.model.compiled import MOST_DIMENSIONS
+from pymc_marginal_lmm.model.compiled import why_not
 from pymc_marginal_lmm.model.direct import expected_seconds
 from pymc_marginal_lmm.model.marginalize import read
 from pymc_marginal_lmm.structure import MixedModel
@@ -233,7 +232,7 @@ def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
     free_of_rows = is_free_of_rows(mixed_model, ys)
     operations, memory = cost(mixed_model, free_of_rows)
     left = [rv for rv in plain.free_RVs if rv.name not in gone]
-    n_parameters = sum(_size(rv) for rv in left)
+    sizes = [_size(rv) for rv in left]
     return Explanation(
         responses=tuple(response.name for response in mixed_model.responses),
         n_rows=mixed_model.n_rows,
@@ -245,12 +244,8 @@ def explain(model: Any = None, rvs: Names | None = None) -> Explanation:
         free_of_rows=free_of_rows,
         frozen=reading.frozen,
         drawn=drawn,
-        n_parameters=n_parameters,
-        fit_seconds=(
-            None
-            if n_parameters > MOST_DIMENSIONS or any(rv.type.dtype in DISCRETE for rv in left)
-            else expected_seconds(n_parameters, operations)
-        ),
+        n_parameters=sum(sizes),
+        fit_seconds=None if why_not(left, sizes) else expected_seconds(sum(sizes), operations),
         remarks=remarks(ModelGraph(fgraph).observed, mixed_model),
         correlated=tuple(
             (response.name, response.n_batches, response.batch_length)

@@ -403,7 +403,7 @@ def idata_of(values: dict) -> object:
 
 
 def test_rows_that_share_their_noise_beside_a_long_process() -> None:
-    """What a row sees through its batch has one column for all effects of a level."""
+    """What a row sees through its batch has a column for each effect of a level."""
     rng = np.random.default_rng(0)
     area, x = rng.integers(70, size=35), rng.normal(size=35)
     with pm.Model() as model:

@@ -63,8 +63,7 @@ def _pairs(
 
 def _present(factor: GroupingFactor, membership: int, slot: int) -> np.ndarray:
     if isinstance(factor.coefficients, np.ndarray):
-        # As rows see it through their batches, one column stands for all effects of a level.
-        return factor.coefficients[:, membership, min(slot, factor.coefficients.shape[2] - 1)] != 0
+        return factor.coefficients[:, membership, slot] != 0
     return np.ones(len(factor.codes), dtype=bool)
 
 

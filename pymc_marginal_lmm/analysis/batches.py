@@ -88,5 +88,7 @@ def _spread(factor: GroupingFactor, batch: np.ndarray, n_batches: int) -> Groupi
     return replace(
         factor,
         codes=np.maximum(level[batch], 0)[:, None].astype(factor.codes.dtype),
-        coefficients=there[:, None, None].astype(float),
+        coefficients=np.broadcast_to(
+            there[:, None, None].astype(float), (len(batch), 1, factor.n_effects)
+        ),
     )

@@ -145,12 +145,7 @@ def next_proposal(
     start = _with_more(Proposal(last.mixture, folded), points, covariance, rng)
     fit = fitted(start, points, STEER if power == 1 else 0.0, ENOUGH * (d + 1)).mixture
     wide = StudentMixture.of(np.ones(1), mean[None], WIDE * covariance[None])
-    shares = [(1 - WIDE_SHARE) * fit.weights, WIDE_SHARE * wide.weights]
-    mixture = StudentMixture(
-        np.concatenate(shares),
-        np.concatenate([fit.means, wide.means]),
-        np.concatenate([fit.roots, wide.roots]),
-    )
+    mixture = StudentMixture.joined([(1 - WIDE_SHARE, fit), (WIDE_SHARE, wide)])
     return Proposal(mixture, folded)
 
 
@@ -172,9 +167,6 @@ def _with_more(
     shares = np.minimum(shares, shares.mean() * np.sqrt(len(shares)))
     centres = points.x[rng.choice(len(points.x), size=more, p=shares / shares.sum())]
     roots = np.broadcast_to(covariance_root(covariance), (more, d, d))
-    mixture = StudentMixture(
-        np.concatenate([last.mixture.weights * (1 - more / n), np.full(more, 1 / n)]),
-        np.concatenate([last.mixture.means, centres]),
-        np.concatenate([last.mixture.roots, roots]),
-    )
+    new = StudentMixture(np.full(more, 1 / more), centres, roots)
+    mixture = StudentMixture.joined([(1 - more / n, last.mixture), (more / n, new)])
     return Proposal(mixture, last.folded)

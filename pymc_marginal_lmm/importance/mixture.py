@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -49,6 +50,15 @@ class StudentMixture(NamedTuple):
         weights = np.asarray(weights, dtype=float)
         roots = np.stack([covariance_root(scale) for scale in scales])
         return cls(weights / weights.sum(), np.asarray(means, dtype=float), roots)
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[float, StudentMixture]]) -> Self:
+        """Return a mixture of mixtures, by their shares."""
+        return cls(
+            np.concatenate([share * part.weights for share, part in parts]),
+            np.concatenate([part.means for _, part in parts]),
+            np.concatenate([part.roots for _, part in parts]),
+        )
 
     @property
     def dim(self) -> int:

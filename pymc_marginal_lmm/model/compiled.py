@@ -12,6 +12,7 @@ import numpy as np
 from pymc.model.core import Model
 from pymc.pytensorf import convert_observed_data
 from pytensor.compile.sharedvalue import SharedVariable
+from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.analysis.terms import DISCRETE
 from pymc_marginal_lmm.model.arguments import (
@@ -34,6 +35,7 @@ from pymc_marginal_lmm.model.value_space import ValueSpace
 __all__ = [
     "MOST_DIMENSIONS",
     "CompiledModel",
+    "NotForFit",
     "compile_model",
     "marginal_of",
     "prepare",
@@ -42,6 +44,17 @@ __all__ = [
 
 MOST_DIMENSIONS = 25
 """Of the parameters that are left: with more of them the method is not shown to work."""
+
+
+class NotForFit(ValueError):
+    """What is left of a model is not for importance sampling; ``reason`` says why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"{reason}. sample(model, method='nuts') takes such models; explain(model) says why "
+            "variables stay sampled."
+        )
 
 
 @dataclass(frozen=True)
@@ -233,18 +246,17 @@ def prepare(
 
     Raises
     ------
-    ValueError
+    NotForFit
         What is left has discrete variables, or too many dimensions.
     """
-    space = ValueSpace.of(marginal)
-    if reason := why_not(marginal, space):
-        raise ValueError(
-            f"{reason}. sample(model, method='nuts') takes such models; explain(model) says why "
-            "variables stay sampled."
-        )
+    point = marginal.initial_point(random_seed=0)
+    space = ValueSpace.of(marginal, point)
+    sizes = [int(np.prod(shape, dtype=int)) for shape in space.shapes]
+    if reason := why_not(marginal.free_RVs, sizes):
+        raise NotForFit(reason)
     log_density = compile_log_density(marginal, space, backend, live)
     data = {name: marginal[name].get_value() for name in live}
-    start = space.join(marginal.initial_point(random_seed=0))
+    start = space.join(point)
     # The first call compiles.
     log_density.given(list(data.values()))(start[None])
     values = [marginal.rvs_to_values[rv] for rv in marginal.free_RVs]
@@ -276,24 +288,28 @@ def marginal_of(model: Model, rvs: list[Any] | None, *, fold: bool) -> Model:
     return marginal or model
 
 
-def why_not(model: Model, space: ValueSpace) -> str:
-    """Say why a mixture of Student-t distributions cannot stand for a posterior, if so."""
-    discrete = [rv.name for rv in model.free_RVs if rv.type.dtype in DISCRETE]
+def why_not(rvs: Sequence[Variable], sizes: Sequence[int]) -> str:
+    """Say why a mixture of Student-t distributions cannot stand for a posterior, if so.
+
+    Parameters
+    ----------
+    rvs : sequence of Variable
+        What stays sampled.
+    sizes : sequence of int
+        How many numbers each is.
+    """
+    discrete = [rv.name for rv in rvs if rv.type.dtype in DISCRETE]
     if discrete:
         one = len(discrete) == 1
         return (
             f"{', '.join(map(repr, discrete))} stay{'s' if one else ''} sampled and "
             f"{'is' if one else 'are'} discrete"
         )
-    if space.dim > MOST_DIMENSIONS:
-        sizes = {
-            rv.name: int(np.prod(shape, dtype=int))
-            for rv, shape in zip(model.free_RVs, space.shapes, strict=True)
-        }
-        largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
-        named = ", ".join(f"'{name}' ({sizes[name]})" for name in largest)
+    if sum(sizes) > MOST_DIMENSIONS:
+        largest = sorted(zip(rvs, sizes, strict=True), key=lambda pair: -pair[1])[:3]
+        named = ", ".join(f"'{rv.name}' ({size})" for rv, size in largest)
         return (
-            f"{space.dim} parameters are left after integration, most of them those of {named}, "
+            f"{sum(sizes)} parameters are left after integration, most of them those of {named}, "
             f"and importance sampling is for {MOST_DIMENSIONS} at most"
         )
     return ""

@@ -137,7 +137,9 @@ def complete(
         if recovery is None or 0 in (draws.sizes["chain"], draws.sizes["draw"]):
             continue
         try:
-            idata[name] = merged(draws, recovery.given(draws, dims, coords))
+            idata[name] = merged(
+                draws, recovery.given(draws, dims, coords, progressbar=progressbar)
+            )
         except np.linalg.LinAlgError as error:
             if name == "posterior":
                 raise

@@ -26,10 +26,8 @@ __all__ = [
     "Direct",
     "NoDensity",
     "directly",
-    "expected_evaluations",
     "expected_seconds",
     "groups_of_data",
-    "no_evidence",
 ]
 
 STARTS = 3
@@ -38,21 +36,14 @@ STARTS = 3
 SLOW = 1e-3
 """Seconds of an evaluation from which on it is worth it to spread many over cores."""
 
-
 BEFORE = 2.0
 """Seconds that preparation takes at least, compilation with it."""
 
 
-def expected_evaluations(dim: int) -> int:
-    """Return about how many a fit takes, for 4,000 draws of so many parameters.
-
-    A line through what models of 2 to 21 parameters took (``python -m tests.benchmarks.targets``).
-    """
-    return 4400 + 575 * dim if dim else 1
-
-
 def expected_seconds(dim: int, operations: int) -> float:
-    """Return about how long a fit takes on one core.
+    """Return about how long a fit takes on one core, for 4,000 draws.
+
+    Its evaluations are a line through what 20 models of 2 to 21 parameters took.
 
     Parameters
     ----------
@@ -61,7 +52,8 @@ def expected_seconds(dim: int, operations: int) -> float:
     operations : int
         Of a gradient. An evaluation takes 10 µs and as long as 10¹¹ of these a second.
     """
-    return BEFORE + expected_evaluations(dim) * (1e-5 + operations / 1e11)
+    evaluations = 4400 + 575 * dim if dim else 1
+    return BEFORE + evaluations * (1e-5 + operations / 1e11)
 
 
 class NoDensity(ValueError):
@@ -77,10 +69,13 @@ class Direct(NamedTuple):
         Draws of the marginal model, as ``pm.sample`` returns them.
     doubt : str
         Why the draws are not to be relied on; empty if they are.
+    improper : str
+        Why there is no evidence, which is NaN then; empty if there is.
     """
 
     idata: DataTree
     doubt: str
+    improper: str
 
 
 def directly(
@@ -138,6 +133,9 @@ def directly(
         x, lp = np.zeros((n, 0)), np.repeat(many(starts[:1]), n)
         found = _exact(float(lp[0]), n)
         weights = np.full(n, -np.log(n)) if weighted else None
+    improper = _improper(compiled.plain)
+    if improper:
+        found |= {"log_evidence": float("nan"), "log_evidence_mcse": float("nan")}
     stats = {"lp": lp} if weights is None else {"lp": lp, "log_weight": weights}
     idata = _as_tree(compiled, x, stats, shape, dims or {}, coords or {})
     idata["posterior"].attrs |= found | {
@@ -145,7 +143,7 @@ def directly(
         "preparation_time": compiled.seconds,
         "sampling_time": time.perf_counter() - clock,
     }
-    return Direct(idata, doubt)
+    return Direct(idata, doubt, improper)
 
 
 def _timely(many: LogDensity, points: np.ndarray, cores: int | None) -> LogDensity:
@@ -216,7 +214,7 @@ def _exact(log_density: float, draws: int) -> dict[str, Any]:
     }
 
 
-def no_evidence(plain: Model) -> str:
+def _improper(plain: Model) -> str:
     """Say why a model has no marginal likelihood that means anything; nothing if it has one."""
     flat = [rv.name for rv in plain.free_RVs if isinstance(rv.owner.op, FlatRV | HalfFlatRV)]
     if flat:

@@ -29,13 +29,13 @@ from pymc_marginal_lmm.model.arguments import (
 )
 from pymc_marginal_lmm.model.compiled import CompiledModel, marginal_of, prepare
 from pymc_marginal_lmm.model.complete import Wanted, complete
-from pymc_marginal_lmm.model.direct import directly, no_evidence
+from pymc_marginal_lmm.model.direct import directly
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.log_density import BACKENDS, Backend
 from pymc_marginal_lmm.model.notices import PACKAGE
 from pymc_marginal_lmm.model.unmarginalize import plain_of
 
-__all__ = ["completed", "fit"]
+__all__ = ["fit"]
 
 
 def fit(
@@ -141,8 +141,7 @@ def fit(
         ready = model
     else:
         ready = _prepared(model, rvs, backend)
-    evidence = no_evidence(ready.plain)
-    idata, doubt = directly(
+    idata, doubt, improper = directly(
         ready,
         draws=draws,
         chains=chains,
@@ -156,16 +155,12 @@ def fit(
             f"The weights are not reliable: {doubt}. Results may be off there: compare with "
             "sample(model, method='nuts')."
         )
-    attributes = idata["posterior"].attrs
-    if evidence:
-        _warn(f"log_evidence is nan: {evidence}")
-        attributes |= {"log_evidence": float("nan"), "log_evidence_mcse": float("nan")}
-    return completed(idata, ready, Wanted(), seed, progressbar=show)
+    if improper:
+        _warn(f"log_evidence is nan: {improper}")
+    return _completed(idata, ready, seed, progressbar=show)
 
 
-def completed(
-    idata: DataTree, ready: CompiledModel, want: Wanted, seed: Any, *, progressbar: bool
-) -> DataTree:
+def _completed(idata: DataTree, ready: CompiledModel, seed: Any, *, progressbar: bool) -> DataTree:
     """Add what the plain model has beyond the marginal one."""
     clock = time.perf_counter()
     attributes = dict(idata["posterior"].attrs)
@@ -173,8 +168,9 @@ def completed(
         ready.set_data()
         if ready.recovery is not None:
             ready.recovery.reseed(seed)
-            ready.recovery.progressbar = progressbar
-        complete(idata, ready.marginal, ready.plain, want, ready.recovery, progressbar=progressbar)
+        complete(
+            idata, ready.marginal, ready.plain, Wanted(), ready.recovery, progressbar=progressbar
+        )
     if ready.bambi is not None:
         idata = finish_bambi(idata, ready.bambi)
     attributes["recovery_time"] = time.perf_counter() - clock

@@ -20,7 +20,6 @@ from pytensor.graph.replace import graph_replace
 from pytensor.graph.traversal import ancestors
 
 from pymc_marginal_lmm.dispatch.batches import by_jax, by_numba, split
-from pymc_marginal_lmm.importance.modes import LogDensity
 from pymc_marginal_lmm.model.value_space import ValueSpace
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "Given",
     "LogDensities",
     "compile_log_density",
-    "many_log_densities",
 ]
 
 type Backend = Literal["jax", "numba"]
@@ -100,12 +98,12 @@ class LogDensities:
 class Given:
     """Log densities ``(N,)`` of points ``(N, d)``, given data."""
 
-    def __init__(self, compiled: LogDensities, known: tuple[np.ndarray, ...]) -> None:
-        self.compiled, self.known = compiled, known
+    def __init__(self, densities: LogDensities, known: tuple[np.ndarray, ...]) -> None:
+        self.densities, self.known = densities, known
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Return the log density of each point."""
-        return self.compiled._loop(points, *self.known)
+        return self.densities._loop(points, *self.known)
 
 
 _HERE: OrderedDict[str, LogDensities] = OrderedDict()
@@ -135,8 +133,3 @@ def compile_log_density(
         except NotImplementedError:
             pass
     return LogDensities(model, space, backend or "numba", live)
-
-
-def many_log_densities(model: Model, space: ValueSpace, backend: Backend) -> LogDensity:
-    """Return a function from points ``(N, d)`` to their log densities ``(N,)``."""
-    return LogDensities(model, space, backend).given()

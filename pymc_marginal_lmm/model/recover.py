@@ -98,14 +98,14 @@ def recover(
     model = pymc_model(model)
     names = checked_names(var_names, "var_names")
     extend = checked_flag(extend_inferencedata, "extend_inferencedata")
+    show = checked_flag(progressbar, "progressbar")
     recovery = Recovery(
         model,
         names,
         random_seed=_compiler_seed(random_seed),
-        progressbar=checked_flag(progressbar, "progressbar"),
         compile_kwargs=checked_options(compile_kwargs, "compile_kwargs"),
     )
-    dataset = recovery.given(posterior)
+    dataset = recovery.given(posterior, progressbar=show)
     if not extend:
         return dataset
     idata["posterior"] = merged(posterior, dataset)
@@ -122,7 +122,6 @@ class Recovery:
     names : sequence of str, optional
         What to draw; all by default.
     random_seed : int or sequence of int, optional
-    progressbar : bool
     compile_kwargs : dict, optional
 
     Raises
@@ -137,7 +136,6 @@ class Recovery:
         names: Sequence[str] | None = None,
         *,
         random_seed: int | list[int] | None = None,
-        progressbar: bool = False,
         compile_kwargs: dict[str, Any] | None = None,
     ) -> None:
         if not (available := recoverable(model)):
@@ -148,7 +146,6 @@ class Recovery:
                 f"and what depends on them, which are {', '.join(available)}."
             )
         self.names = list(available if names is None else dict.fromkeys(names))
-        self.progressbar = progressbar
         # Effects are drawn anyhow; they tell of parameter values that cannot be worked with.
         self.effects = [e.name for op in marginal_ops(model) for e in op.structure.effects]
         self.parameters, self.full = model.free_RVs, model
@@ -171,7 +168,12 @@ class Recovery:
             self.draw.reseed(random_seed)
 
     def given(
-        self, posterior: Dataset, dims: Mapping[str, Any] | None = None, coords: Any = None
+        self,
+        posterior: Dataset,
+        dims: Mapping[str, Any] | None = None,
+        coords: Any = None,
+        *,
+        progressbar: bool = False,
     ) -> Dataset:
         """Return the draws that belong to those of a posterior.
 
@@ -180,6 +182,7 @@ class Recovery:
         posterior : Dataset
         dims, coords : mapping, optional
             In place of the model's.
+        progressbar : bool
 
         Raises
         ------
@@ -190,14 +193,16 @@ class Recovery:
         """
         _check_parameters(self.parameters, posterior)
         n_chains, n_draws = (posterior.sizes[dim] for dim in ("chain", "draw"))
-        results = self._values(posterior, n_chains, n_draws) if self.names else {}
+        results = self._values(posterior, n_chains, n_draws, progressbar) if self.names else {}
         return as_dataset(results, self.full, posterior, dims or {}, coords or {})
 
-    def _values(self, posterior: Dataset, n_chains: int, n_draws: int) -> dict[str, np.ndarray]:
+    def _values(
+        self, posterior: Dataset, n_chains: int, n_draws: int, progressbar: bool
+    ) -> dict[str, np.ndarray]:
         columns = [_column(posterior[rv.name], rv) for rv in self.parameters]
         chunks = [slice(i, i + self.chunk) for i in range(0, n_chains * n_draws, self.chunk)]
         parts: list[list[np.ndarray]] = []
-        for chunk in track(chunks, "Recovering effects", disable=not self.progressbar):
+        for chunk in track(chunks, "Recovering effects", disable=not progressbar):
             given = [column[chunk] for column in columns]
             n = min(chunk.stop, n_chains * n_draws) - chunk.start
             with np.errstate(all="ignore"):  # what is not finite is reported with its draw

@@ -30,15 +30,14 @@ from pymc_marginal_lmm.model.arguments import (
     pymc_model,
     recovery_seed,
 )
-from pymc_marginal_lmm.model.compiled import CompiledModel, marginal_of, prepare, why_not
+from pymc_marginal_lmm.model.compiled import CompiledModel, NotForFit, marginal_of, prepare
 from pymc_marginal_lmm.model.complete import OWN, Wanted, complete, wanted
-from pymc_marginal_lmm.model.direct import NoDensity, directly, groups_of_data, no_evidence
+from pymc_marginal_lmm.model.direct import NoDensity, directly, groups_of_data
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.notices import PACKAGE
 from pymc_marginal_lmm.model.recover import Recovery
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import plain_of
-from pymc_marginal_lmm.model.value_space import ValueSpace
 
 __all__ = ["sample"]
 
@@ -156,18 +155,14 @@ def sample(
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
     if kwargs.get("initvals") is not None:
         kwargs["initvals"] = _initial_values_in(marginal, plain, kwargs["initvals"])
-    ready, idata = None, None
-    if method != "nuts":
-        ready = _ready(plain, marginal, needed=method == "importance")
-    if ready is not None:
+    idata, recovery = None, None
+    if method != "nuts" and (ready := _ready(plain, marginal, forced=method == "importance")):
         forced = method == "importance"
         idata = _by_importance(ready, want, kwargs, random_seed, progressbar, forced=forced)
-    recovery = ready.recovery if ready is not None else None
-    if recovery is not None:
-        recovery.reseed(seed)
-        recovery.progressbar = progressbar
+        if (recovery := ready.recovery) is not None:
+            recovery.reseed(seed)
     elif marginal_ops(marginal):
-        recovery = Recovery(marginal, random_seed=seed, progressbar=progressbar)
+        recovery = Recovery(marginal, random_seed=seed)
     if idata is None:
         if marginal.free_RVs or recovery is None:
             kwargs["idata_kwargs"] = want.passed or None
@@ -213,12 +208,15 @@ def _settled(method: Method | None, kwargs: Mapping[str, Any]) -> Method | None:
     return "nuts" if of_chains else method
 
 
-def _ready(plain: Model, marginal: Model, *, needed: bool) -> CompiledModel | None:
+def _ready(plain: Model, marginal: Model, *, forced: bool) -> CompiledModel | None:
     """Return a model ready for importance sampling; None if that is not for it."""
-    if not needed and (reason := why_not(marginal, ValueSpace.of(marginal))):
-        _log.info("NUTS, since %s.", reason)
+    try:
+        return prepare(plain, marginal, None, None, clock=time.perf_counter())
+    except NotForFit as error:
+        if forced:
+            raise
+        _log.info("NUTS, since %s.", error.reason)
         return None
-    return prepare(plain, marginal, None, None, clock=time.perf_counter())
 
 
 def _by_importance(
@@ -234,7 +232,7 @@ def _by_importance(
     generator = generator_of(random_seed)
     cores = kwargs.get("cores")
     try:
-        idata, doubt = directly(
+        idata, doubt, _ = directly(
             ready,
             draws=checked_count(kwargs.get("draws", 1000), "draws"),
             chains=checked_count(kwargs.get("chains") or 4, "chains"),
@@ -249,10 +247,8 @@ def _by_importance(
             raise
         _log.info("NUTS, since importance sampling found no point to start from: %s", error)
         return None
-    found = idata["posterior"].attrs
-    if no_evidence(ready.plain):
-        found |= {"log_evidence": float("nan"), "log_evidence_mcse": float("nan")}
     if not doubt:
+        found = idata["posterior"].attrs
         _log.info(
             "Importance sampling of %d parameters: k̂ = %.2f, worth %d draws, %.1f s. "
             "(method='nuts' goes by NUTS.)",

@@ -33,9 +33,10 @@ class ValueSpace:
     reflections: Reflections
 
     @classmethod
-    def of(cls, model: Model) -> ValueSpace:
-        """Return the space of a model's value variables."""
-        start = model.initial_point(random_seed=0)
+    def of(cls, model: Model, start: dict[str, np.ndarray] | None = None) -> ValueSpace:
+        """Return the space of a model's value variables, one point of which may be known."""
+        if start is None:
+            start = model.initial_point(random_seed=0)
         values = [model.rvs_to_values[rv] for rv in model.free_RVs]
         shapes = tuple(np.shape(start[value.name]) for value in values)
         d = sum(int(np.prod(shape, dtype=int)) for shape in shapes)

@@ -9,6 +9,7 @@ from typing import Any
 
 import bambi
 import cloudpickle
+import distributed
 import numpy as np
 import pandas as pd
 import pymc as pm
@@ -19,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model import direct
-from pymc_marginal_lmm.model.log_density import LogDensities, many_log_densities
+from pymc_marginal_lmm.model.log_density import LogDensities
 from pymc_marginal_lmm.model.value_space import ValueSpace
 from tests.helpers import random_point, unfolded
 from tests.models import by_name
@@ -125,7 +126,7 @@ def test_responses_of_every_kind(name: str) -> None:
     at = np.stack([one.space.join(random_point(one.marginal, seed)) for seed in range(5)])
     for compiled, factor in ((one, 1.0), (one.with_data(**more), 1.1)):
         other = unfolded(times(factor))
-        expected = many_log_densities(other, ValueSpace.of(other), "jax")(at)
+        expected = LogDensities(other, ValueSpace.of(other), "jax").given()(at)
         found = compiled.log_density.given(list(compiled.data.values()))(at)
         assert_allclose(found, expected, rtol=1e-9)
 
@@ -195,8 +196,8 @@ def test_a_density_travels_as_its_model(backend: Any) -> None:
     points = np.stack([space.join(random_point(marginal, seed)) for seed in range(3)])
     sent = cloudpickle.dumps(given)
     arrived = pickle.loads(sent)
-    assert arrived.compiled is not given.compiled
-    assert pickle.loads(sent).compiled is arrived.compiled  # compiled once
+    assert arrived.densities is not given.densities
+    assert pickle.loads(sent).densities is arrived.densities  # compiled once
     assert_allclose(arrived(points), given(points), rtol=1e-12)
 
 
@@ -208,9 +209,9 @@ def test_cores(compiled: mlmm.CompiledModel, monkeypatch: pytest.MonkeyPatch) ->
         same(alone, mlmm.fit(compiled, cores=cores, **QUIET), rtol=0)
 
 
+# Of dask's own: the event loops and sockets of its workers.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_cluster(compiled: mlmm.CompiledModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed")
     alone = mlmm.fit(compiled, **QUIET)
     monkeypatch.setattr(direct, "SLOW", 0.0)
     with (

@@ -12,7 +12,7 @@ from scipy.integrate import quad
 from scipy.stats import halfnorm, multivariate_normal
 
 import pymc_marginal_lmm as mlmm
-from pymc_marginal_lmm.model.log_density import many_log_densities
+from pymc_marginal_lmm.model.log_density import LogDensities
 from pymc_marginal_lmm.model.value_space import ValueSpace
 from tests.helpers import random_point
 from tests.models import by_name
@@ -171,7 +171,7 @@ def test_signs_that_change_nothing(name: str) -> None:
     space = ValueSpace.of(marginal)
     assert len(space.reflections) > 0
     points = np.stack([space.join(random_point(marginal, seed)) for seed in range(3)])
-    many = many_log_densities(marginal, space, "jax")
+    many = LogDensities(marginal, space, "jax").given()
     for sign in space.reflections.group():
         assert_allclose(many(points * sign), many(points), rtol=1e-10)
     logp = marginal.compile_logp(mode="FAST_COMPILE")
