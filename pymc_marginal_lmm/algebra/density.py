@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from typing import Any
 
@@ -86,7 +86,8 @@ def within_support(model: MixedModel, value: Variable, ys: Sequence[Variable] = 
     Samplers reject ``-inf`` and stumble over NaN. Where parameters are none, it is what the plain
     model has, by the conditions that PyMC checks; ``F`` alone would not notice a negative scale.
     Parameters so large or small that ``F`` cannot be factorised in floating point are treated
-    alike, without a word. NaN stays NaN where it is NaN in the plain model: in a mean.
+    alike, without a word. NaN stays NaN where it is NaN in the plain model: in a mean, but not in
+    one of effects times ∞.
 
     Parameters
     ----------
@@ -96,7 +97,9 @@ def within_support(model: MixedModel, value: Variable, ys: Sequence[Variable] = 
     ys : sequence of Variable
         Value of each response.
     """
-    outside = pt.switch(_is_nan(_in_means(model, ys)), np.nan, -np.inf)
+    loadings = _loadings(model)
+    outside = pt.switch(_any(pt.isnan, [*loadings, *_offsets(model, ys)]), np.nan, -np.inf)
+    outside = pt.switch(_any(pt.isinf, loadings), -np.inf, outside)
     value = pt.switch(pt.isfinite(value), value, pt.cast(outside, value.dtype))
     for message, condition in _conditions(model):
         if isinstance(condition, Variable) or not np.all(condition):
@@ -104,22 +107,29 @@ def within_support(model: MixedModel, value: Variable, ys: Sequence[Variable] = 
     return value
 
 
-def _in_means(model: MixedModel, ys: Sequence[Variable]) -> list[Variable]:
-    """Return all that enters the means of the responses, and is no number."""
-    parts: list[Any] = [*ys]
+def _loadings(model: MixedModel) -> list[Variable]:
+    """Return what effects are multiplied by, as far as it is no number."""
+    parts: list[Any] = []
     for factor in model.factors:
         parts.append(factor.coefficients)
         if factor.loadings is not None:
             parts.append(factor.loadings.entries)
+    return _unknown(parts)
+
+
+def _offsets(model: MixedModel, ys: Sequence[Variable]) -> list[Variable]:
+    """Return what else enters the means of the responses, as far as it is no number."""
     if model.regression is not None:
-        parts.append(model.regression.coefficients)
-    else:
-        parts += [response.offset for response in model.responses]
+        return _unknown([*ys, model.regression.coefficients])
+    return _unknown([*ys, *(response.offset for response in model.responses)])
+
+
+def _unknown(parts: Sequence[Any]) -> list[Variable]:
     return [v for v in parts if isinstance(v, Variable) and not isinstance(v, Constant)]
 
 
-def _is_nan(variables: Sequence[Variable]) -> Variable:
-    found = [pt.any(pt.isnan(v)) for v in variables]
+def _any(test: Callable[[Variable], Variable], variables: Sequence[Variable]) -> Variable:
+    found = [pt.any(test(v)) for v in variables]
     return reduce(pt.or_, found) if found else pt.constant(False)
 
 

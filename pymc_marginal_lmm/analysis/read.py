@@ -44,7 +44,7 @@ from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.rows import stack_rows
 from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, describe
 from pymc_marginal_lmm.analysis.uses import check_other_uses
-from pymc_marginal_lmm.analysis.validity import all_hold
+from pymc_marginal_lmm.analysis.validity import all_hold, not_infinite
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
 from pymc_marginal_lmm.values import NotKnown, Values
@@ -212,7 +212,8 @@ def _read_exactly(
 
     offsets = [likelihood.mean for likelihood in likelihoods]
     offsets = substitute(offsets, reader.zeros(offsets), sampled)
-    offsets = substitute(offsets, _at_prior_mean(leaves, priors, shapes, sampled), sampled)
+    means = _at_prior_mean(leaves, priors, shapes, sampled)
+    offsets = substitute(offsets, means, sampled)
     model_responses = tuple(
         Response(
             name=response.name,
@@ -235,7 +236,7 @@ def _read_exactly(
             flat=priors[leaf].flat,
             scale=priors[leaf].scale,
             mean=priors[leaf].mean,
-            valid=priors[leaf].valid,
+            valid=all_hold(priors[leaf].valid, not_infinite(means[leaf])),
             log_factor=priors[leaf].log_factor,
             precision=priors[leaf].precision,
         )

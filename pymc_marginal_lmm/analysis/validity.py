@@ -21,7 +21,7 @@ from pytensor.tensor.elemwise import DimShuffle
 from pymc_marginal_lmm.analysis.selection import value_inputs
 from pymc_marginal_lmm.structure import Array
 
-__all__ = ["all_hold", "definite", "nonnegative", "proper_root"]
+__all__ = ["all_hold", "definite", "nonnegative", "not_infinite", "proper_root"]
 
 
 def all_hold(*conditions: Array) -> Array:
@@ -36,6 +36,14 @@ def all_hold(*conditions: Array) -> Array:
 def nonnegative(scale: Variable) -> Array:
     """Return the condition on a standard deviation, or on many."""
     return all_hold(scale.data >= 0 if isinstance(scale, Constant) else pt.ge(scale, 0))
+
+
+def not_infinite(mean: Variable) -> Array:
+    """Return the condition on the mean of a prior: at ±∞ no value has a density.
+
+    A NaN is not of its making, and stays one.
+    """
+    return all_hold(~np.isinf(mean.data) if isinstance(mean, Constant) else ~pt.isinf(mean))
 
 
 def definite(root: Variable) -> Array:
