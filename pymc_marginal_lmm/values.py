@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from copy import deepcopy
 
 import numpy as np
 from pymc.model.fgraph import ModelVar
@@ -18,7 +19,8 @@ from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors
+from pytensor.graph.traversal import ancestors, io_toposort
+from pytensor.graph.utils import MethodNotDefined
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.rewriting.shape import ShapeFeature
 from pytensor.tensor.shape import Shape
@@ -35,7 +37,31 @@ class NotKnown(Exception):
 def _interpret(variables: Sequence[Variable], given: dict[Variable, Variable]) -> list[np.ndarray]:
     if given:
         variables = graph_replace(list(variables), given, strict=False)
-    return function([], list(variables), mode=_INTERPRETER)()
+    try:
+        return _performed(variables)
+    except (NotImplementedError, MethodNotDefined):
+        # An Op that only a rewrite gives an implementation.
+        return function([], list(variables), mode=_INTERPRETER)()
+
+
+def _performed(variables: Sequence[Variable]) -> list[np.ndarray]:
+    """Run a graph node by node: most are run once, and making a function costs more than that."""
+    cells: dict[Variable, list] = {}
+    computed: dict[Variable, list[bool]] = {}
+    for node in io_toposort([], variables):
+        for v in (v for v in node.inputs if v not in cells):
+            cells[v], computed[v] = _cell(v), [True]
+        own = node.clone()  # of the user's, Ops would note in their tags how they are run
+        for mine, theirs in zip(own.outputs, node.outputs, strict=True):
+            cells[mine] = cells[theirs] = [None]
+            computed[mine] = computed[theirs] = [False]
+        node.op.make_thunk(own, cells, computed, [], impl="py")()
+    # Not a view of the user's data.
+    return [deepcopy((cells[v] if v in cells else _cell(v))[0]) for v in variables]
+
+
+def _cell(source: Variable) -> list:
+    return source.container.storage if isinstance(source, SharedVariable) else [source.data]
 
 
 class Values:

@@ -236,7 +236,7 @@ def _read_exactly(
             flat=priors[leaf].flat,
             scale=priors[leaf].scale,
             mean=priors[leaf].mean,
-            valid=all_hold(priors[leaf].valid, not_infinite(means[leaf])),
+            valid=all_hold(priors[leaf].valid, not_infinite(means[leaf], values)),
             log_factor=priors[leaf].log_factor,
             precision=priors[leaf].precision,
         )

@@ -103,6 +103,7 @@ def _merge_columns(table: Terms) -> Terms:
     groups = used or dict(list(groups.items())[:1])
     columns: list[tuple[np.ndarray, ...]] = []
     partial: list[int] = []  # of the merged columns, those that leave rows free
+    taken = np.zeros((len(groups), (len(positions) + 7) // 8), dtype=np.uint8)  # by them, as bits
     for same in groups.values():
         column: tuple[np.ndarray, ...] = (
             positions[:, same[0]],
@@ -110,14 +111,17 @@ def _merge_columns(table: Terms) -> Terms:
             places[:, same[0]],
         )
         present = column[0] != NOTHING
-        room = [i for i in partial if not ((columns[i][0] != NOTHING) & present).any()]
-        if room:
-            columns[room[0]] = tuple(
-                np.where(present, new, old)
-                for new, old in zip(column, columns[room[0]], strict=True)
+        bits = np.packbits(present)
+        room = np.flatnonzero(~(taken[: len(partial)] & bits).any(axis=1))
+        if room.size:
+            first = partial[room[0]]
+            columns[first] = tuple(
+                np.where(present, new, old) for new, old in zip(column, columns[first], strict=True)
             )
+            taken[room[0]] |= bits
             continue
         if not present.all():
+            taken[len(partial)] = bits
             partial.append(len(columns))
         columns.append(column)
     if not columns:

@@ -20,6 +20,7 @@ from pytensor.tensor.elemwise import DimShuffle
 
 from pymc_marginal_lmm.analysis.selection import value_inputs
 from pymc_marginal_lmm.structure import Array
+from pymc_marginal_lmm.values import Values
 
 __all__ = ["all_hold", "definite", "nonnegative", "not_infinite", "proper_root"]
 
@@ -38,12 +39,13 @@ def nonnegative(scale: Variable) -> Array:
     return all_hold(scale.data >= 0 if isinstance(scale, Constant) else pt.ge(scale, 0))
 
 
-def not_infinite(mean: Variable) -> Array:
+def not_infinite(mean: Variable, values: Values) -> Array:
     """Return the condition on the mean of a prior: at ±∞ no value has a density.
 
     A NaN is not of its making, and stays one.
     """
-    return all_hold(~np.isinf(mean.data) if isinstance(mean, Constant) else ~pt.isinf(mean))
+    known = values.constant(mean)
+    return all_hold(~pt.isinf(mean) if known is None else ~np.isinf(known))
 
 
 def definite(root: Variable) -> Array:
