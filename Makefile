@@ -32,9 +32,9 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python -m pymc_marginal_lmm.demo $(ARGS)
 
 # One BLAS thread: threads spin on small matrices, and there is one worker per core already.
-# Compilers that optimise less, no C compiler, no notes of where nodes were made: what is compiled is
+# Compilers that optimise less, and no notes of where nodes were made: what is compiled is
 # run a few times.
-CHEAPLY := PYTENSOR_FLAGS=cxx=,traceback__limit=0 NUMBA_OPT=1 XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+CHEAPLY := PYTENSOR_FLAGS=traceback__limit=0 NUMBA_OPT=1 XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 test: $(VENV)/.installed-dev
 	$(CHEAPLY) OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 

@@ -13,6 +13,7 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.testing import assert_allclose
 from pymc.blocking import DictToArrayBijection
+from pymc.distributions.multivariate import CARRV
 from pytensor.compile.mode import Mode
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
@@ -30,6 +31,7 @@ __all__ = [
     "INTERPRETER",
     "DenseReference",
     "dense_reference",
+    "density",
     "long_chain",
     "models_of",
     "posterior_of_effects",
@@ -90,6 +92,14 @@ def random_point(model: pm.Model, seed: int, spread: float = 0.7) -> dict[str, n
     }
 
 
+@lru_cache(maxsize=100)
+def density(model: pm.Model) -> Callable[[Point], np.ndarray]:
+    """Compile a log density for few evaluations inside its support, once per process."""
+    # PyMC's density of a CAR fails in PyTensor's interpreter unless its graph is rewritten.
+    areas = any(isinstance(rv.owner.op, CARRV) for rv in model.basic_RVs)
+    return model.compile_logp(mode="FAST_COMPILE" if areas else INTERPRETER)
+
+
 class DenseReference(NamedTuple):
     """Marginal log density, and posterior mean and covariance of the effects."""
 
@@ -107,7 +117,7 @@ def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> 
         log ∫ exp J(v) dv = J(v̂) + ½ q log 2π − ½ log|H|          v | y ~ Normal(v̂, H⁻¹)
     """
     names = [plain.rvs_to_values[plain[name]].name for name in effects]
-    logp, dlogp = _joint(plain, effects)
+    logp, dlogp = density(plain), _gradient(plain, effects)
     start = {name: np.zeros_like(plain.initial_point()[name]) for name in names}
     flat = DictToArrayBijection.map(start)
 
@@ -126,12 +136,9 @@ def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> 
 
 
 @lru_cache(maxsize=2)
-def _joint(plain: pm.Model, effects: tuple[str, ...]) -> tuple[Callable, Callable]:
-    """Compile a joint density and its gradient; a test asks for several points in a row."""
-    return (
-        plain.compile_logp(mode="FAST_COMPILE"),
-        plain.compile_dlogp([plain[name] for name in effects], mode="FAST_COMPILE"),
-    )
+def _gradient(plain: pm.Model, effects: tuple[str, ...]) -> Callable:
+    """Compile a gradient; a test asks for several points in a row."""
+    return plain.compile_dlogp([plain[name] for name in effects], mode="FAST_COMPILE")
 
 
 def posterior_of_effects(

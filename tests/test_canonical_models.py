@@ -13,6 +13,7 @@ from scipy.linalg import block_diag
 from tests.helpers import (
     BACKENDS,
     dense_reference,
+    density,
     joint_covariance,
     models_of,
     random_point,
@@ -73,7 +74,7 @@ def test_integrates_what_it_should(canonical: CanonicalModel) -> None:
 @MODEL
 def test_log_density_and_moments_against_dense_reference(canonical: CanonicalModel) -> None:
     plain, marginal, _ = models_of(canonical)
-    logp = marginal.compile_logp(mode="FAST_COMPILE")
+    logp = density(marginal)
     for seed in (1, 2):
         point = parameters_of(canonical, seed)
         reference = dense_reference(plain, canonical.effects, point)
@@ -112,7 +113,7 @@ def _value_map(plain: pm.Model, name: str, like: np.ndarray) -> np.ndarray:
 @MODEL_ON_BACKEND
 def test_log_density_and_gradient(canonical: CanonicalModel, backend: str) -> None:
     _, marginal, _ = models_of(canonical)
-    logp = marginal.compile_logp(mode="FAST_COMPILE")
+    logp = density(marginal)
     function = marginal.compile_fn(
         [marginal.logp(), *_gradient(marginal)], mode=backend, point_fn=True
     )
@@ -147,19 +148,24 @@ def _central_differences(logp, point: dict, name: str) -> np.ndarray:  # type: i
 def test_joint_is_marginal_times_conditional(canonical: CanonicalModel) -> None:
     """``log p(y, v, θ) = log p(y, θ) + log p(v | y, θ)``, against PyMC's own joint density."""
     plain, _, full = models_of(canonical)
-    joint = plain.compile_logp(mode="FAST_COMPILE")
-    factored = full.compile_logp(mode="FAST_COMPILE")
+    joint, factored = density(plain), density(full)
     for seed in (4, 5, 6):
         point = random_point(plain, seed)
         assert_allclose(factored(point), joint(point), rtol=1e-8)
 
 
 @pytest.mark.parametrize("backend", ["NUMBA", "JAX"])
-@pytest.mark.parametrize("name", ["crossed_correlated_slopes", "hierarchical_mean_by_index"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hierarchical_mean_by_index",
+        pytest.param("crossed_correlated_slopes", marks=pytest.mark.slow),
+    ],
+)
 def test_joint_is_marginal_times_conditional_when_compiled(name: str, backend: str) -> None:
     plain, _, full = models_of(by_name(name))
     point = random_point(plain, 7)
-    joint = plain.compile_logp(mode="FAST_COMPILE")(point)
+    joint = density(plain)(point)
     assert_allclose(full.compile_logp(mode=backend)(point), joint, rtol=1e-8)
 
 

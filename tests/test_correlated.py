@@ -19,7 +19,7 @@ import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm import NotMarginalizable
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.structure import MixedModel
-from tests.helpers import dense_reference, long_chain, random_point, unfolded
+from tests.helpers import dense_reference, density, long_chain, random_point, unfolded
 from tests.models.correlated import decay
 from tests.models.registry import lkj
 
@@ -42,10 +42,10 @@ def check(model: pm.Model, *effects: str) -> pm.Model:
     marginal = unfolded(model, list(effects))
     point = random_point(marginal, 1)
     expected = dense_reference(model, effects, point).log_density
-    assert_allclose(marginal.compile_logp(**FAST)(point), expected, rtol=1e-9)
+    assert_allclose(density(marginal)(point), expected, rtol=1e-9)
     point = random_point(model, 2)
-    joint = model.compile_logp(**FAST)(point)
-    assert_allclose(mlmm.conditional(marginal).compile_logp(**FAST)(point), joint, rtol=1e-8)
+    joint = density(model)(point)
+    assert_allclose(density(mlmm.conditional(marginal))(point), joint, rtol=1e-8)
     return marginal
 
 
@@ -101,7 +101,7 @@ def test_covariances(covariance: str, few: bool) -> None:
         # PyMC's own density of several rows with tau is that of other models: see below.
         marginal, point = unfolded(model, ["u"]), None
         point = random_point(marginal, 1)
-        assert_allclose(marginal.compile_logp(**FAST)(point), by_hand(covariance, point))
+        assert_allclose(density(marginal)(point), by_hand(covariance, point))
     else:
         marginal = check(model, "u")
     if covariance.startswith(("scaled", "numbers", "chol", "integers", "upper", "tau")):
@@ -242,7 +242,7 @@ def test_a_root_with_a_negative_diagonal(root: str, shape: tuple[int, ...]) -> N
         b = pm.Normal("b", 0.0, 1.0, shape=k)
         chol = s * ROOT if root == "scaled" else pt.diag(pt.stack([s, 1.0]))
         pm.MvNormal("y", b, chol=chol, observed=Y if len(shape) > 1 else Y[0])
-    logp, plain = unfolded(model, ["b"]).compile_logp(**FAST), model.compile_logp()
+    logp, plain = (m.compile_logp(**FAST) for m in (unfolded(model, ["b"]), model))
     for s in (0.7, -0.7):
         inside = bool(np.isfinite(plain({"s": np.array(s), "b": np.zeros(k)})))
         assert inside == (s > 0 or root == "diagonal")
@@ -293,7 +293,7 @@ def test_written_with_named_dims() -> None:
         b = pm.Normal("b", 0.0, 2.0, shape=k)
         x = np.arange(n) / n
         pm.MvNormal("y", x[:, None] * b, chol=ROOT, observed=Y)
-    values = [float(mlmm.marginalize(m).compile_logp(**FAST)({})) for m in (model, plain)]
+    values = [float(density(mlmm.marginalize(m))({})) for m in (model, plain)]
     assert_allclose(*values, rtol=1e-10)
 
 
@@ -313,7 +313,7 @@ def test_rows_that_are_missing() -> None:
         seen = np.isfinite(holes[:, 0])
         pm.MvNormal("y", u[group[seen]], chol=lkj("chol", k), observed=holes[seen])
     found, expected = (
-        mlmm.marginalize(m, fold_scales=False).compile_logp(**FAST)(point) for m in (model, rest)
+        density(mlmm.marginalize(m, fold_scales=False))(point) for m in (model, rest)
     )
     assert_allclose(found, expected, rtol=1e-10)
 
@@ -324,7 +324,7 @@ def test_data_can_be_set() -> None:
         u = pm.Normal("u", 0.0, pm.HalfNormal("tau"), shape=(3, k))
         pm.MvNormal("y", u[group], cov=V, observed=y)
     marginal = unfolded(model)
-    logp = marginal.compile_logp(**FAST)
+    logp = density(marginal)
     point = {"tau_log__": np.array(0.3)}
     with marginal:
         pm.set_data({"y_data": Y + 1.0, "V": 2.0 * COV})
@@ -366,7 +366,7 @@ def test_single_precision() -> None:
         marginal = unfolded(model)
         assert marginal.logp(vars=[marginal["y"], marginal["z"]]).dtype == "float32"
         point = random_point(marginal, 1)
-        found = marginal.compile_logp(**FAST)(point)
+        found = density(marginal)(point)
         expected = dense_reference(model, ("u", "b"), point).log_density
     assert_allclose(found, expected, rtol=1e-4)
 

@@ -246,9 +246,17 @@ def _far_apart(form: str, live: bool) -> pm.Model:
     return model
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("live", [False, True])
-@pytest.mark.parametrize("form", ["crossed", "nested", "banded"])
+@pytest.mark.parametrize(
+    ("form", "live", "backend"),
+    [
+        pytest.param(form, live, backend, marks=pytest.mark.slow if slow else ())
+        for form in ("crossed", "nested", "banded")
+        for live in (False, True)
+        for backend in BACKENDS
+        # Compiled for half a minute each.
+        if [slow := backend == "NUMBA" and (form, live) != ("crossed", False)]
+    ],
+)
 def test_no_density_above_that_without_residuals(form: str, live: bool, backend: str) -> None:
     """Where no digit is right any more, a density is at least not what a sampler looks for.
 

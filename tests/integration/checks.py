@@ -9,7 +9,7 @@ import pymc as pm
 from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import dense_reference, random_point, unfolded
+from tests.helpers import dense_reference, density, random_point, unfolded
 
 __all__ = ["check_model"]
 
@@ -29,8 +29,8 @@ def check_model(model: pm.Model, integrated: Collection[str]) -> pm.Model:
     assert {*free} - {rv.name for rv in marginal.free_RVs} == {*integrated}
     full = mlmm.conditional(marginal)
     _check_all_variables_are_back(model, full)
-    joint = model.compile_logp(mode="FAST_COMPILE")
-    factored = full.compile_logp(mode="FAST_COMPILE")
+    joint = density(model)
+    factored = density(full)
     for seed in (1, 2):
         point = random_point(model, seed)
         expected = joint(point)
@@ -38,7 +38,7 @@ def check_model(model: pm.Model, integrated: Collection[str]) -> pm.Model:
         assert_allclose(factored(point), expected, rtol=1e-8)
     parameters = {value.name: point[value.name] for value in marginal.value_vars}
     reference = dense_reference(model, tuple(integrated), parameters)
-    found = marginal.compile_logp(mode="FAST_COMPILE")(parameters)
+    found = density(marginal)(parameters)
     assert_allclose(found, reference.log_density, rtol=1e-8)
     return marginal
 

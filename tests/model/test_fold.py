@@ -317,7 +317,7 @@ def test_initial_values_on_the_value_scale_of_the_plain_model() -> None:
 def test_everything_else_that_takes_a_model() -> None:
     marginal = mlmm.marginalize(both())
     assert folded_in(marginal) == {"tau", "chol"}
-    with marginal:
+    with marginal, pytensor.config.change_flags(mode=FAST):
         best = pm.find_MAP(progressbar=False, vars=[marginal["tau"], marginal["sigma"]])
         smc = pm.sample_smc(draws=30, chains=1, cores=1, progressbar=False, random_seed=1)
         fit = pm.fit(n=20, progressbar=False, random_seed=1)
@@ -391,7 +391,7 @@ def test_single_precision() -> None:
 DRAWS = pytest.mark.parametrize(
     ("draws", "form"),
     [
-        (500, correlated),
+        pytest.param(5000, correlated, marks=pytest.mark.slow),
         pytest.param(5000, correlated_and_scale, marks=pytest.mark.slow),
         pytest.param(5000, several_priors, marks=pytest.mark.slow),
     ],

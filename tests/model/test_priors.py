@@ -15,7 +15,7 @@ from scipy.stats import multivariate_normal
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.analysis.priors import is_gaussian, read_prior
-from tests.helpers import assert_same_posterior, dense_reference, random_point, unfolded
+from tests.helpers import assert_same_posterior, dense_reference, density, random_point, unfolded
 
 T = 5
 SQUARE = np.array([[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]])
@@ -119,13 +119,13 @@ def test_density_and_posterior_and_their_product(form: str) -> None:
     marginal = unfolded(plain, ["b", "v"])
     point = random_point(marginal, seed=1)
     reference = dense_reference(plain, ("b", "v"), point)
-    found = marginal.compile_logp(mode="FAST_COMPILE")(point)
+    found = density(marginal)(point)
     assert_allclose(found, reference.log_density, rtol=1e-9)
     assert_same_posterior(marginal, plain, ("b", "v"), point, reference)
     full = mlmm.conditional(marginal)
     assert full.named_vars_to_dims == plain.named_vars_to_dims
     point = random_point(plain, seed=2)
-    joint, product = (m.compile_logp(mode="FAST_COMPILE")(point) for m in (plain, full))
+    joint, product = (density(m)(point) for m in (plain, full))
     assert_allclose(product, joint, rtol=1e-8)
 
 
@@ -138,7 +138,7 @@ def test_unmarginalize_and_draws(form: str) -> None:
     marginal = mlmm.marginalize(plain)
     again = mlmm.unmarginalize(marginal)
     point = random_point(plain, seed=3)
-    joint, restored = (m.compile_logp(mode="FAST_COMPILE")(point) for m in (plain, again))
+    joint, restored = (density(m)(point) for m in (plain, again))
     assert_allclose(restored, joint, rtol=1e-12)
     with marginal:
         values = {rv.name: np.full((1, 2), 0.5) for rv in marginal.free_RVs}
@@ -331,12 +331,12 @@ def test_noncentred(form: str) -> None:
         columns.append(at(*moved) - v)
     log_scale = np.linalg.slogdet(np.array(columns))[1]
     old = {name: x for name, x in point.items() if name != "v_offset"}
-    joint = plain.compile_logp(mode="FAST_COMPILE")
+    joint = density(plain)
     constant = 0.0
     if form == "CAR, several":  # PyMC's density of a CAR is not normalised
         constant = 2 * 0.5 * (4 * np.log(2 * np.pi) - np.log(SQUARE.sum(axis=0)).sum())
     expected = joint({**old, "v": v.reshape(point["v_offset"].shape)}) + log_scale - constant
-    assert_allclose(new.compile_logp(mode="FAST_COMPILE")(point), expected, rtol=1e-9)
+    assert_allclose(density(new)(point), expected, rtol=1e-9)
 
 
 def test_an_icar_is_not_noncentred() -> None:

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 
 import pymc_marginal_lmm as mlmm
-from tests.helpers import posterior_of_effects, random_point, unfolded
+from tests.helpers import density, posterior_of_effects, random_point, unfolded
 
 GROUP = np.repeat(np.arange(4), 5)
 X = np.linspace(-1, 1, 20)
@@ -95,9 +95,9 @@ def test_blocks_of_any_width_side_by_side(width: int) -> None:
         pm.Normal("y", mu, 0.5, observed=rng.normal(size=150))
     marginal = unfolded(plain)
     point = random_point(plain, width)
-    joint = plain.compile_logp(mode="FAST_COMPILE")(point)
+    joint = density(plain)(point)
     conditional = mlmm.conditional(marginal)
-    assert_allclose(conditional.compile_logp(mode="FAST_COMPILE")(point), joint, rtol=1e-8)
+    assert_allclose(density(conditional)(point), joint, rtol=1e-8)
     # Noise apart, what is drawn is the mean that this density has.
     posterior = mlmm.recover(
         draws(1, 4000),
@@ -219,8 +219,8 @@ def test_marginalizing_some_and_then_the_rest() -> None:
     assert {rv.name for rv in partly.free_RVs} == {"sigma", "tau", "alpha"}
     full = mlmm.conditional(partly)
     point = {k: np.asarray(v) + 0.1 for k, v in plain.initial_point().items()}
-    joint = plain.compile_logp(mode="FAST_COMPILE")(point)
-    assert_allclose(full.compile_logp(mode="FAST_COMPILE")(point), joint, rtol=1e-8)
+    joint = density(plain)(point)
+    assert_allclose(density(full)(point), joint, rtol=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore:Passing .log_likelihood.:FutureWarning")
