@@ -301,37 +301,37 @@ def run(profile: settings, examples: int, test: Callable, *strategies: st.Search
 
 
 def test_random_models() -> None:
-    run(CI, 60, check_all, recipes())
+    run(CI, 30, check_all, recipes())
 
 
 def test_random_selections_and_the_identity() -> None:
-    run(CI, 20, check_some, recipes(), st.data())
+    run(CI, 10, check_some, recipes(), st.data())
 
 
 def test_random_hostile_models() -> None:
-    run(CI, 20, check_hostile, hostile_recipes())
+    run(CI, 10, check_hostile, hostile_recipes())
 
 
 def test_random_folded_models() -> None:
-    run(CI, 10, check_folded, recipes_of_scales())
+    run(CI, 6, check_folded, recipes_of_scales())
 
 
 def test_random_roles() -> None:
     """Shapes of effects, responses without rows, and responses as predictors of others."""
-    run(CI, 8, check_all, recipes_with_roles())
+    run(CI, 5, check_all, recipes_with_roles())
 
 
 def test_random_persons() -> None:
-    run(CI, 8, check_persons, recipes_of_persons())
+    run(CI, 5, check_persons, recipes_of_persons())
 
 
 @missing
 def test_random_missing_predictors() -> None:
-    run(CI, 8, check_all, recipes_with_missing_predictors())
+    run(CI, 5, check_all, recipes_with_missing_predictors())
 
 
 def test_random_long_processes() -> None:
-    run(CI, 4, check_all, recipes_of_long_processes())
+    run(CI, 3, check_all, recipes_of_long_processes())
 
 
 # PyTensor keeps some megabytes per model in its caches: hence several processes (-n) or seeds

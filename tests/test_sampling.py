@@ -8,6 +8,7 @@ import arviz as az
 import cloudpickle
 import numpy as np
 import pymc as pm
+import pytensor
 import pytest
 from numpy.testing import assert_allclose
 
@@ -49,7 +50,6 @@ QUICK = {
     ("noncentred_correlated", "numpyro"),
     ("two_responses_with_loadings", "numpyro"),
     ("zero_sum", "numpyro"),
-    ("noncentred_by_level", "nutpie"),
 }
 """Forms that are sampled in the fast suite; --runslow samples all of them."""
 
@@ -86,7 +86,7 @@ def test_every_form(canonical: CanonicalModel, sampler: str) -> None:
 
 def test_other_inference_methods() -> None:
     marginal = mlmm.marginalize(by_name("random_intercept").build())
-    with marginal:
+    with marginal, pytensor.config.change_flags(mode="FAST_COMPILE"):
         smc = pm.sample_smc(draws=50, chains=1, cores=1, progressbar=False, random_seed=1)
         fit = pm.fit(n=20, progressbar=False, random_seed=1)
     assert np.isfinite(smc["posterior"]["tau"]).all()

@@ -71,9 +71,16 @@ def test_against_dense_reference(name: str) -> None:
     assert_same_posterior(marginal, plain, canonical.effects, point, reference)
 
 
-@pytest.mark.parametrize("build", [by_name("crossed_correlated_slopes").build, matches])
+@pytest.mark.parametrize(
+    ("build", "modes"),
+    [
+        (by_name("crossed_correlated_slopes").build, ["FAST_COMPILE", "NUMBA"]),
+        (matches, ["FAST_COMPILE"]),
+        pytest.param(matches, ["NUMBA"], marks=pytest.mark.slow),
+    ],
+)
 def test_gradient_is_that_of_a_dense_coupling(
-    build: Callable[[], pm.Model], request: pytest.FixtureRequest
+    build: Callable[[], pm.Model], modes: list[str], request: pytest.FixtureRequest
 ) -> None:
     """Also where the design depends on parameters, through the entries of the pattern alone."""
     dense = unfolded(build())
@@ -84,7 +91,7 @@ def test_gradient_is_that_of_a_dense_coupling(
     point = random_point(dense, 2)
     expected = dense.compile_dlogp(mode="FAST_COMPILE")(point)
     assert np.isfinite(expected).all()
-    for mode in ("FAST_COMPILE", "NUMBA"):
+    for mode in modes:
         assert_allclose(scattered.compile_dlogp(mode=mode)(point), expected, rtol=1e-8)
 
 

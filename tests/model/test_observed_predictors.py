@@ -17,6 +17,7 @@ import pymc_marginal_lmm as mlmm
 from tests.helpers import (
     assert_same_posterior,
     dense_reference,
+    density,
     posterior_of_effects,
     random_point,
     unfolded,
@@ -254,9 +255,9 @@ def made(name: str, by_variable: bool) -> tuple[pm.Model, set[str]]:
     return model, effects
 
 
-def density(model: pm.Model, point: dict) -> float:
+def density_at(model: pm.Model, point: dict) -> float:
     own = {value.name: point[value.name] for value in model.value_vars}
-    return float(model.compile_logp(mode=FAST)(own))
+    return float(density(model)(own))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -269,11 +270,11 @@ def test_it_is_the_model_with_the_data_in_its_place(name: str) -> None:
     likelihoods = mlmm.explain(by_variable).responses
     assert set(likelihoods) == set(mlmm.explain(by_array).responses)
     point = random_point(by_variable, 1)
-    expected_joint = density(by_array, point)
-    assert_allclose(density(marginal, point), density(expected, point), rtol=1e-10)
-    assert_allclose(density(mlmm.conditional(marginal), point), expected_joint, rtol=1e-8)
+    expected_joint = density_at(by_array, point)
+    assert_allclose(density_at(marginal, point), density_at(expected, point), rtol=1e-10)
+    assert_allclose(density_at(mlmm.conditional(marginal), point), expected_joint, rtol=1e-8)
     back = mlmm.unmarginalize(marginal)
-    assert_allclose(density(back, point), expected_joint, rtol=1e-10)
+    assert_allclose(density_at(back, point), expected_joint, rtol=1e-10)
     assert set(back.named_vars) == set(by_variable.named_vars)
     assert [v.name for v in back.free_RVs] == [v.name for v in by_variable.free_RVs]
     own = {value.name: point[value.name] for value in marginal.value_vars}
@@ -288,7 +289,7 @@ def test_backends(mode: str) -> None:
     by_variable, _ = made("a_chain_of_three", True)
     marginal = unfolded(by_variable)
     point = random_point(marginal, 3)
-    expected = density(marginal, point)
+    expected = density_at(marginal, point)
     assert_allclose(marginal.compile_logp(mode=mode)(point), expected, rtol=1e-9)
 
 
@@ -301,7 +302,7 @@ def test_observed_afterwards() -> None:
     assert [rv.name for rv in marginal.free_RVs] == ["tau"]
     point = random_point(model, 1)
     with_data = {**point, "M": M}
-    assert_allclose(density(mlmm.conditional(marginal), point), density(model, with_data))
+    assert_allclose(density_at(mlmm.conditional(marginal), point), density_at(model, with_data))
 
 
 def test_what_is_drawn_is_passed_on() -> None:
@@ -383,11 +384,13 @@ def test_missing_values_are_effects(family: type, holes_in_y: bool) -> None:
     point = random_point(model, 1)
     own = {value.name: point[value.name] for value in marginal.value_vars}
     terms = [marginal[rv.name] for rv in model.observed_RVs]
-    assert_allclose(density(mlmm.conditional(marginal), point), density(model, point), rtol=1e-8)
+    assert_allclose(
+        density_at(mlmm.conditional(marginal), point), density_at(model, point), rtol=1e-8
+    )
     if holes_in_y:
         return
     reference = dense_reference(model, tuple(gone), point)
-    assert_allclose(density(marginal, own), reference.log_density, rtol=1e-8)
+    assert_allclose(density_at(marginal, own), reference.log_density, rtol=1e-8)
     assert_same_posterior(marginal, model, tuple(gone), own, reference)
     assert np.isfinite(marginal.compile_logp(vars=terms, mode=FAST)(own))
 
@@ -398,7 +401,7 @@ def test_a_coefficient_that_is_asked_for_leaves_the_missing_values_sampled() -> 
     point = random_point(model, 1)
     own = {value.name: point[value.name] for value in marginal.value_vars}
     reference = dense_reference(model, ("b", "v"), point)
-    assert_allclose(density(marginal, own), reference.log_density, rtol=1e-8)
+    assert_allclose(density_at(marginal, own), reference.log_density, rtol=1e-8)
 
 
 def test_missing_values_and_their_coefficient_are_a_product() -> None:

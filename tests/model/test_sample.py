@@ -141,7 +141,16 @@ def test_seeds(make: Callable[[int], Any]) -> None:
         assert one.integers(1000) == make(5).integers(1000)
 
 
-@pytest.mark.parametrize("kind", ["array", "SeedSequence", "BitGenerator", "Generator"])
+# Three runs each.
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "Generator",
+        pytest.param("array", marks=pytest.mark.slow),
+        pytest.param("SeedSequence", marks=pytest.mark.slow),
+        pytest.param("BitGenerator", marks=pytest.mark.slow),
+    ],
+)
 def test_sampling_with_seeds(plain: pm.Model, kind: str) -> None:
     seed = SEEDS[kind](1)
     one, two = (mlmm.sample(plain, random_seed=seed, **SHORT)["posterior"] for _ in range(2))
