@@ -188,7 +188,10 @@ def test_product_with_the_conditional(p: int) -> None:
         assert_allclose(product(point), joint(point), rtol=1e-9)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "backend",  # the walks of test_banded.py run on numba too
+    [pytest.param(b, marks=pytest.mark.slow if b == "NUMBA" else ()) for b in BACKENDS],
+)
 def test_gradient(backend: str) -> None:
     """Also where powers of the lag overflow, and where the two forms meet."""
     model = series(90, 1, True, 0.7)

@@ -6,7 +6,7 @@ import pytest
 
 from tests.notebooks import FOLDER, NAMES, execute, reduced, source, stored
 
-SLOW = {"crossed_effects"}
+SLOW = {"crossed_effects", "funnels", "with_bambi"}
 LARGEST = 200_000  # bytes
 
 

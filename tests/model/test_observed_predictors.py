@@ -347,6 +347,7 @@ def test_recovered_effects_do_not_follow_the_draws() -> None:
         draws=5,
         tune=5,
         chains=1,
+        nuts_sampler="numpyro",
         random_seed=1,
         progressbar=False,
         compute_convergence_checks=False,
