@@ -49,8 +49,9 @@ def _performed(variables: Sequence[Variable]) -> list[np.ndarray]:
     cells: dict[Variable, list] = {}
     computed: dict[Variable, list[bool]] = {}
     for node in io_toposort([], variables):
-        for v in (v for v in node.inputs if v not in cells):
-            cells[v], computed[v] = _cell(v), [True]
+        for v in node.inputs:
+            if v not in cells:
+                cells[v], computed[v] = _cell(v), [True]
         own = node.clone()  # of the user's, Ops would note in their tags how they are run
         for mine, theirs in zip(own.outputs, node.outputs, strict=True):
             cells[mine] = cells[theirs] = [None]

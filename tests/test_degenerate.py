@@ -249,12 +249,13 @@ def _far_apart(form: str, live: bool) -> pm.Model:
 @pytest.mark.parametrize(
     ("form", "live", "backend"),
     [
-        pytest.param(form, live, backend, marks=pytest.mark.slow if slow else ())
+        # Numba compiles each for half a minute.
+        pytest.param(form, live, backend, marks=pytest.mark.slow)
+        if backend == "NUMBA" and (form, live) != ("crossed", False)
+        else (form, live, backend)
         for form in ("crossed", "nested", "banded")
         for live in (False, True)
         for backend in BACKENDS
-        # Compiled for half a minute each.
-        if [slow := backend == "NUMBA" and (form, live) != ("crossed", False)]
     ],
 )
 def test_no_density_above_that_without_residuals(form: str, live: bool, backend: str) -> None:

@@ -155,9 +155,8 @@ def sample(
     progressbar = bool(kwargs.get("progressbar", True)) and not kwargs.get("quiet", False)
     if kwargs.get("initvals") is not None:
         kwargs["initvals"] = _initial_values_in(marginal, plain, kwargs["initvals"])
-    idata, recovery = None, None
-    if method != "nuts" and (ready := _ready(plain, marginal, forced=method == "importance")):
-        forced = method == "importance"
+    idata, recovery, forced = None, None, method == "importance"
+    if method != "nuts" and (ready := _ready(plain, marginal, forced=forced)):
         idata = _by_importance(ready, want, kwargs, random_seed, progressbar, forced=forced)
         if (recovery := ready.recovery) is not None:
             recovery.reseed(seed)

@@ -388,24 +388,15 @@ def test_single_precision() -> None:
     assert_allclose(one, two, rtol=1e-4)
 
 
-DRAWS = pytest.mark.parametrize(
-    ("draws", "form"),
-    [
-        pytest.param(5000, correlated, marks=pytest.mark.slow),
-        pytest.param(5000, correlated_and_scale, marks=pytest.mark.slow),
-        pytest.param(5000, several_priors, marks=pytest.mark.slow),
-    ],
-)
-
-
-@DRAWS
-def test_same_posterior(draws: int, form: Callable[[], None]) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [correlated, correlated_and_scale, several_priors])
+def test_same_posterior(form: Callable[[], None]) -> None:
     """Means of the variables and of their squares, on both value scales."""
     summaries = []
     for fold in (False, True):
         with mlmm.marginalize(build(form), fold_scales=fold) as marginal:
             idata = pm.sample(
-                draws=draws, tune=500, chains=2, nuts_sampler="numpyro", random_seed=1,
+                draws=5000, tune=500, chains=2, nuts_sampler="numpyro", random_seed=1,
                 nuts={"target_accept": 0.95, "chain_method": "vectorized"},
                 progressbar=False, compute_convergence_checks=False,
             )  # fmt: skip
