@@ -1,7 +1,8 @@
 """Read what effects are multiplied by as numbers times parameters.
 
 ``lam[item] * 0.5 * x`` is, row by row, a number times one of a few parameters. Selections move
-both, products multiply both, and an elementwise function of parameters is a parameter for each
+both, products multiply both, a sum is one of its terms where all others are 0 (a product with a
+dense one-hot matrix selects), and an elementwise function of parameters is a parameter for each
 distinct combination of its arguments. Everything else is a parameter as it stands.
 """
 
@@ -18,6 +19,7 @@ from pymc.model.fgraph import ModelDeterministic
 from pytensor import config
 from pytensor.graph.basic import Apply, Variable
 from pytensor.tensor.elemwise import Elemwise
+from pytensor.tensor.math import Dot, Sum
 from pytensor.tensor.shape import SpecifyShape
 from pytensor.tensor.type import TensorType
 
@@ -28,6 +30,12 @@ from pymc_marginal_lmm.analysis.terms import DISCRETE, ONE, Factor
 from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["FactorReader"]
+
+LARGEST = 10_000_000
+"""Most terms of the sums of a product of matrices."""
+
+ABSENT = ONE - 1
+"""Place of a term that is 0; below all others."""
 
 
 class FactorReader:
@@ -91,6 +99,10 @@ class FactorReader:
                 return self._select(node)
             if isinstance(node.op, Elemwise):
                 return self._elementwise(node)
+            if isinstance(node.op, Sum):
+                return self._sum_axes(node)
+            if isinstance(getattr(node.op, "core_op", node.op), Dot):
+                return self._matmul(node)
         except (NotKnown, NotASelection, IndexError, ValueError):
             pass  # what is wrong with the graph is not for us to say
         return None
@@ -121,12 +133,45 @@ class FactorReader:
             case ps.Neg():
                 factor = self.read(node.inputs[0])
                 return Factor(-factor.numbers, factor.places)
+            case ps.Add() | ps.Sub():
+                terms = [self.read(inp).broadcast(shape) for inp in node.inputs]
+                if isinstance(node.op.scalar_op, ps.Sub):
+                    terms[1] = Factor(-terms[1].numbers, terms[1].places)
+                total = _sum(
+                    np.stack([term.numbers for term in terms], axis=-1),
+                    np.stack([term.places for term in terms], axis=-1),
+                )
+                return total or self._by_combination(node, shape)
             case ps.Mul():
                 return self._product([self.read(inp) for inp in node.inputs], shape)
             case ps.TrueDiv():
                 numerator, denominator = node.inputs
                 return self._product([self.read(numerator), self.inverse(denominator)], shape)
         return self._by_combination(node, shape)
+
+    def _sum_axes(self, node: Apply) -> Factor | None:
+        factor, ndim = self._full(node.inputs[0]), node.inputs[0].type.ndim
+        axes = range(ndim) if node.op.axis is None else node.op.axis
+        kept = [axis for axis in range(ndim) if axis not in axes]
+        numbers, places = (
+            array.transpose(*kept, *axes).reshape(*(array.shape[axis] for axis in kept), -1)
+            for array in (factor.numbers, factor.places)
+        )
+        return _sum(numbers, places)
+
+    def _matmul(self, node: Apply) -> Factor | None:
+        """``out[..., i, j] = Σ_p left[..., i, p] · right[..., p, j]``, one of them numbers."""
+        if all(self.values.constant(inp) is None for inp in node.inputs):
+            return None
+        left, right = (self.values.shape(inp) for inp in node.inputs)
+        batch = np.broadcast_shapes(left[:-2], right[:-2])
+        shape = (*batch, left[-2], right[-1], left[-1])
+        if np.prod(shape, dtype=float) > LARGEST:
+            return None
+        rows, columns = (self._full(inp) for inp in node.inputs)
+        columns = Factor(columns.numbers.swapaxes(-1, -2), columns.places.swapaxes(-1, -2))
+        product = self._product([rows.expand(-2), columns.expand(-3)], shape)
+        return _sum(product.numbers, product.places)
 
     def _product(self, factors: Sequence[Factor], shape: tuple[int, ...]) -> Factor:
         return reduce(self.parameters.multiply, (factor.broadcast(shape) for factor in factors))
@@ -153,6 +198,15 @@ class FactorReader:
         ]
         values = self.parameters.add(node.op(*arguments), first.shape)
         return Factor(np.ones(shape), values.places[codes].reshape(shape))
+
+
+def _sum(numbers: np.ndarray, places: np.ndarray) -> Factor | None:
+    """Return sums along the last axis; None: they are of different parameters."""
+    used = numbers != 0
+    place = np.where(used, places, ABSENT).max(axis=-1, initial=ABSENT)
+    if (used & (places != place[..., None])).any():
+        return None
+    return Factor(np.where(used, numbers, 0.0).sum(axis=-1), np.where(place == ABSENT, ONE, place))
 
 
 def _numbers(value: np.ndarray) -> Factor:

@@ -139,7 +139,8 @@ def _numeric(designs: Sequence[Design], codes: np.ndarray, n_effects: int) -> np
 
 
 def _split(design: Design, codes: np.ndarray) -> _Split | None:
-    if len(design.entries) > MAX_COLUMNS:
+    counts = sum((entries.numbers != 0).astype(int) for entries in design.entries)
+    if np.max(counts, initial=0) > MAX_COLUMNS:
         return _by_pattern(design, codes) or _by_column(design, codes)
     return _by_column(design, codes) or _by_pattern(design, codes)
 
@@ -147,9 +148,8 @@ def _split(design: Design, codes: np.ndarray) -> _Split | None:
 def _by_column(design: Design, codes: np.ndarray) -> _Split | None:
     """Split terms into columns whose parameter depends on the level only; None: too many."""
     columns: list[_Column] = []
-    for entries, slot, rows in _by_slot(design):
-        levels, places = codes[rows, entries.membership], entries.places[rows]
-        for own, pattern in _patterns(levels, places, design.n_levels):
+    for membership, slot, rows, numbers, places in _by_slot(design):
+        for own, pattern in _patterns(codes[rows, membership], places, design.n_levels):
             column = next((c for c in columns if c.slot == slot and _agree(c, pattern)), None)
             if column is None:
                 if len(columns) >= design.n_slots + MAX_COLUMNS:
@@ -158,20 +158,20 @@ def _by_column(design: Design, codes: np.ndarray) -> _Split | None:
                 columns.append(column)
             elif len(pattern) > 1:
                 column.places = np.where(column.places == UNSEEN, pattern, column.places)
-            column.numbers[rows[own], entries.membership] += entries.numbers[rows[own]]
+            column.numbers[rows[own], membership] += numbers[own]
     for column in columns:
         column.places = np.where(column.places == UNSEEN, ONE, column.places)
     index: dict[bytes, int] = {}
     which = [index.setdefault(column.numbers.tobytes(), len(index)) for column in columns]
     first = [which.index(row) for row in range(len(index))]
     length = max((len(column.places) for column in columns), default=1)
-    places = [np.broadcast_to(column.places, length) for column in columns]
+    by_level = [np.broadcast_to(column.places, length) for column in columns]
     return _Split(
         [columns[k].numbers for k in first],
         np.array(which, dtype=int),
         np.array([column.slot for column in columns], dtype=int),
         np.ones(len(columns)),
-        np.stack(places, axis=1) if places else np.zeros((1, 0), dtype=int),
+        np.stack(by_level, axis=1) if columns else np.zeros((1, 0), dtype=int),
     )
 
 
@@ -233,11 +233,46 @@ UNSEEN = -2
 """Place at a level that has no such term (yet)."""
 
 
-def _by_slot(design: Design) -> Iterator[tuple[Entries, int, np.ndarray]]:
+class _Piece(NamedTuple):
+    """Terms of one slot, at most one of each row."""
+
+    membership: int
+    slot: int
+    rows: np.ndarray
+    numbers: np.ndarray
+    places: np.ndarray
+
+
+def _by_slot(design: Design) -> Iterator[_Piece]:
+    """Yield all terms, in an order that is the same whichever column they came in."""
+    parts = []
     for entries in design.entries:
-        used = np.flatnonzero(entries.numbers)
-        for slot in np.unique(entries.slots[used]).tolist():
-            yield entries, slot, used[entries.slots[used] == slot]
+        rows = np.flatnonzero(entries.numbers)
+        membership = np.full(rows.size, entries.membership)
+        own = (entries.slots[rows], entries.places[rows], entries.numbers[rows])
+        parts.append((membership, rows, *own))
+    if not parts:
+        return
+    memberships, rows, slots, places, numbers = (
+        np.concatenate(same) for same in zip(*parts, strict=True)
+    )
+    order = np.lexsort((places, rows, slots, memberships))
+    starts = _starts(memberships[order], slots[order], rows[order])
+    nth = np.empty_like(order)  # of the terms of a row and slot
+    nth[order] = np.arange(order.size) - np.repeat(starts, np.diff(starts, append=order.size))
+    order = np.lexsort((rows, nth, slots, memberships))
+    for same in np.split(order, _starts(memberships[order], slots[order], nth[order]))[1:]:
+        first = same[0]
+        yield _Piece(
+            int(memberships[first]), int(slots[first]), rows[same], numbers[same], places[same]
+        )
+
+
+def _starts(*keys: np.ndarray) -> np.ndarray:
+    """Return where one of several sorted keys changes, the first element included."""
+    changes = np.ones(keys[0].size, dtype=bool)
+    changes[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return np.flatnonzero(changes)
 
 
 def _patterns(

@@ -44,7 +44,9 @@ def assert_read(expression: Variable) -> Factor:
     reader = FactorReader(Values(), parameters, list(POINT))
     factor, inverse = reader.read(expression), reader.inverse(expression)
     expected = evaluate(expression)
-    for own, value in ((factor, expected), (inverse, 1.0 / expected)):
+    with np.errstate(divide="ignore"):
+        one_over = 1.0 / expected
+    for own, value in ((factor, expected), (inverse, one_over)):
         assert isinstance(own.numbers, np.ndarray)
         assert isinstance(own.places, np.ndarray)
         full = own.broadcast(value.shape)
@@ -81,6 +83,8 @@ ELEMENTWISE: dict[str, Callable] = {
     "chosen": lambda x, y: pt.switch(x > 0, x, y),
     "like": lambda x, y: pt.ones_like(x) * y,
     "identity": lambda x, y: pt.tensor_copy(x),
+    "less once": lambda x, y: 2 * x * y - x * y,
+    "plus nothing": lambda x, y: pt.zeros_like(x) + x + 0.0 * y,
 }
 
 SHAPED: dict[str, Callable[[Variable], Variable]] = {
@@ -92,7 +96,23 @@ SHAPED: dict[str, Callable[[Variable], Variable]] = {
     "nothing": lambda x: x[:0] if x.ndim else x,
     "transposed": lambda x: x.T,
     "repeated": lambda x: pt.concatenate([x, x])[: x.type.shape[0]] if x.ndim else x,
+    "sum": lambda x: x.sum(),
+    "sums": lambda x: x.sum(axis=0, keepdims=True) if x.ndim else x,
+    "rows by matrix": lambda x: (
+        turned(x.type.shape[0]) @ x if x.ndim and None not in x.type.shape else x
+    ),
+    "columns by matrix": lambda x: (
+        x @ turned(x.type.shape[-1]) if x.ndim and None not in x.type.shape else x
+    ),
+    "sums by matrix": lambda x: (
+        np.ones((2, x.type.shape[0])) @ x if x.ndim and None not in x.type.shape else x
+    ),
 }
+
+
+def turned(n: int) -> np.ndarray:
+    """Return a matrix that turns the order round, and doubles."""
+    return 2.0 * np.eye(n)[::-1]
 
 
 @st.composite
@@ -126,3 +146,27 @@ def test_products_and_inverses_of_every_shape(
     for expression in (one * two, one / two, 2.0 / one, -one / (3.0 * two), one * one / one):
         factor = assert_read(expression)
         assert (factor.numbers != 0).all()
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 3)])
+def test_a_product_with_one_hot_rows_selects(shape: tuple[int, ...]) -> None:
+    theta = PARAMETERS[shape]
+    codes = np.array([1, 0, 1, 1])
+    hot, weights = np.eye(shape[0])[codes], np.array([1.0, 2.0, 0.5, 3.0])
+    plain = assert_read(theta[codes])
+    columns = [hot @ theta, (theta.T @ hot.T).T, pt.as_tensor(2 * hot) @ theta / 2.0]
+    if theta.ndim == 1:
+        columns += [(hot * theta).sum(axis=1), (weights[:, None] * hot * theta).sum(1) / weights]
+    for expression in columns:
+        factor = assert_read(expression)
+        np.testing.assert_array_equal(
+            factor.places - factor.places.min(), plain.places - plain.places.min()
+        )
+
+
+def test_a_sum_of_different_parameters_is_one_of_its_own() -> None:
+    theta = PARAMETERS[(2, 3)]
+    for expression in (theta.sum(axis=1), theta @ np.ones(3), theta[0] + theta[1] - theta[0]):
+        factor = assert_read(expression)
+        assert (factor.numbers == 1).all()
+        assert len(np.unique(factor.places)) == factor.places.size
