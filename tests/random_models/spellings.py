@@ -512,7 +512,7 @@ HOSTILE: dict[str, Callable] = {
     "pt.concatenate([{0}[:1], pt.diff({0}, axis=0)])": lambda a: np.concatenate(
         [a[:1], np.diff(a, axis=0)]
     ),
-    "pt.inc_subtensor({0}[np.zeros(3, dtype=int)], {0}[:1])": lambda a: np.concatenate(
+    "pt.inc_subtensor({0}[np.zeros(3, dtype=int)], {0}[0])": lambda a: np.concatenate(
         [4 * a[:1], a[1:]]
     ),
     "pt.set_subtensor({0}[np.zeros(2, dtype=int)], 0.0)": lambda a: np.concatenate(
