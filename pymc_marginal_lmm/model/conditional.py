@@ -8,7 +8,6 @@ from typing import Any
 import pytensor.tensor as pt
 from pymc.logprob.abstract import MeasurableOp, _logprob
 from pymc.model.core import Model
-from pymc.model.fgraph import fgraph_from_model
 from pytensor import config
 from pytensor.compile.builders import OpFromGraph
 from pytensor.graph.basic import Apply, Variable
@@ -16,7 +15,6 @@ from pytensor.graph.fg import FunctionGraph
 
 from pymc_marginal_lmm.algebra.conditional import draw, log_conditional
 from pymc_marginal_lmm.model.arguments import checked_names, pymc_model
-from pymc_marginal_lmm.model.initial_values import without_initial_values
 from pymc_marginal_lmm.model.invariants import check_restored
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.restore import (
@@ -30,6 +28,7 @@ from pymc_marginal_lmm.model.restore import (
     restored_model,
     with_own_rngs,
 )
+from pymc_marginal_lmm.model.roundtrip import graph_of
 
 __all__ = ["ConditionalRV", "conditional"]
 
@@ -147,8 +146,7 @@ def conditional(model: Any = None, rvs: str | Sequence[str] | None = None) -> Mo
             f"rvs: {', '.join(map(repr, unknown))}: not among the integrated effects and what "
             f"depends on them, which are {', '.join(available)}."
         )
-    with without_initial_values(model):
-        fgraph, _ = fgraph_from_model(model)
+    fgraph, _ = graph_of(model)
     conditional_fgraph(fgraph, names)
     full = restored_model(fgraph, model)
     check_restored(model, full, marginal_ops(model), available if names is None else set(names))

@@ -9,8 +9,6 @@ from pymc.model.core import Model
 from pymc.model.fgraph import (
     ModelDeterministic,
     ModelVar,
-    fgraph_from_model,
-    model_from_fgraph,
 )
 from pymc.model.transform.optimization import freeze_dims_and_data
 from pymc.pytensorf import collect_default_updates
@@ -28,12 +26,12 @@ from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.arguments import Names, checked_flag, checked_names, pymc_model
 from pymc_marginal_lmm.model.data import StructuralData, fix_dims, guard_data
 from pymc_marginal_lmm.model.fold import fold_scales as fold_scales_of
-from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.invariants import check_marginal
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
 from pymc_marginal_lmm.model.notices import warn_of_indices, warn_of_what_stays
-from pymc_marginal_lmm.model.order import keep_order, order_of
+from pymc_marginal_lmm.model.order import order_of
 from pymc_marginal_lmm.model.restore import marginal_ops
+from pymc_marginal_lmm.model.roundtrip import graph_of, model_of, without_aliases
 from pymc_marginal_lmm.model.shapes import cut_shapes
 from pymc_marginal_lmm.model.shared import freeze_unnamed_data
 from pymc_marginal_lmm.model.unmarginalize import plain_of
@@ -100,13 +98,12 @@ def read(
     if names is not None:
         before = [effect.name for op in marginal_ops(model) for effect in op.structure.effects]
         names = list(dict.fromkeys([*before, *names]))
-    plain = without_xtensors(plain)
+    plain = without_xtensors(without_aliases(plain))
     constants = [v.name for v in plain.data_vars if isinstance(v, StructuralData)]
     data: list[str] = []
     while True:
         frozen = _frozen(plain, data)
-        with without_initial_values(frozen):
-            fgraph, memo = fgraph_from_model(frozen)
+        fgraph, memo = graph_of(frozen)
         freeze_unnamed_data(fgraph)
         cut_shapes(fgraph)
         candidates = None if names is None else [memo[frozen[name]] for name in names]
@@ -324,8 +321,6 @@ def marginalized(
         fold_scales_of(fgraph)
     guard_data(fgraph, reading.frozen)
     fix_dims(fgraph, plain)
-    marginal = model_from_fgraph(fgraph, mutate_fgraph=True)
-    keep_initial_values(plain, marginal)
-    keep_order(marginal, order_of(plain))
+    marginal = model_of(fgraph, plain)
     check_marginal(plain, marginal, gone)
     return marginal, reading

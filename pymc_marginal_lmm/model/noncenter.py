@@ -9,10 +9,8 @@ import pymc as pm
 import pytensor.tensor as pt
 from pymc.model.core import Model
 from pymc.model.fgraph import (
-    fgraph_from_model,
     model_deterministic,
     model_free_rv,
-    model_from_fgraph,
 )
 from pytensor.graph.basic import Variable
 from pytensor.graph.fg import FunctionGraph
@@ -28,8 +26,8 @@ from pymc_marginal_lmm.analysis.priors import (
     read_prior,
 )
 from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
-from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
 from pymc_marginal_lmm.model.order import keep_order, order_of
+from pymc_marginal_lmm.model.roundtrip import graph_of, model_of
 
 __all__ = ["noncenter"]
 
@@ -182,11 +180,9 @@ def noncenter(model: Any = None, rvs: Names | None = None) -> Model:
         raise TypeError("rvs is missing: name the variables to non-centre.")
     model = pymc_model(model)
     names = _names(model, variables)
-    with without_initial_values(model):
-        fgraph, _ = fgraph_from_model(model)
+    fgraph, _ = graph_of(model)
     noncenter_fgraph(fgraph, names)
-    new = model_from_fgraph(fgraph, mutate_fgraph=True)
-    keep_initial_values(model, new)
+    new = model_of(fgraph, model)
     order = [place for name in order_of(model) for place in (name + SUFFIX, name)]
     keep_order(new, order)
     return new

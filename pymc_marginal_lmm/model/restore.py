@@ -17,16 +17,15 @@ from pymc.model.fgraph import (
     ModelObservedRV,
     model_deterministic,
     model_free_rv,
-    model_from_fgraph,
 )
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.tensor.random.type import RandomType
 
 from pymc_marginal_lmm.analysis.replace import substitute
-from pymc_marginal_lmm.model.initial_values import keep_initial_values
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.order import keep_order
+from pymc_marginal_lmm.model.roundtrip import model_of
 from pymc_marginal_lmm.structure import RandomEffects
 
 __all__ = [
@@ -172,8 +171,7 @@ def restored_model(fgraph: FunctionGraph, model: Model) -> Model:
     model : Model
         The marginal model that the graph was made from.
     """
-    new = model_from_fgraph(fgraph, mutate_fgraph=True)
-    keep_initial_values(model, new)
+    new = model_of(fgraph, model)
     for op in marginal_ops(model):
         keep_order(new, op.order)
         for rv in new.free_RVs:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pymc.model.core import Model
-from pymc.model.fgraph import fgraph_from_model
 from pytensor.graph.fg import FunctionGraph
 
 from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.model.arguments import pymc_model
 from pymc_marginal_lmm.model.fold import unfold_scales
-from pymc_marginal_lmm.model.initial_values import without_initial_values
 from pymc_marginal_lmm.model.invariants import check_restored
 from pymc_marginal_lmm.model.restore import (
     NO_EFFECTS,
@@ -24,6 +22,7 @@ from pymc_marginal_lmm.model.restore import (
     restored_model,
     with_own_rngs,
 )
+from pymc_marginal_lmm.model.roundtrip import graph_of
 
 __all__ = ["plain_of", "unmarginalize"]
 
@@ -82,8 +81,7 @@ def unmarginalize(model: Any = None) -> Model:
     model = pymc_model(model)
     if not (ops := marginal_ops(model)):
         raise ValueError(NO_EFFECTS)
-    with without_initial_values(model):
-        fgraph, _ = fgraph_from_model(model)
+    fgraph, _ = graph_of(model)
     unmarginalize_fgraph(fgraph)
     full = restored_model(fgraph, model)
     check_restored(model, full, ops, recoverable(model))

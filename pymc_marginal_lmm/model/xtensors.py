@@ -12,7 +12,7 @@ import pytensor.tensor as pt
 from pymc.distributions import transforms
 from pymc.logprob.transforms import Transform
 from pymc.model.core import Model
-from pymc.model.fgraph import ModelValuedVar, ModelVar, fgraph_from_model, model_from_fgraph
+from pymc.model.fgraph import ModelValuedVar, ModelVar
 from pytensor.compile import optdb
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Constant, Variable
@@ -27,7 +27,7 @@ from pytensor.xtensor.basic import (
 )
 from pytensor.xtensor.type import XTensorType
 
-from pymc_marginal_lmm.model.initial_values import keep_initial_values, without_initial_values
+from pymc_marginal_lmm.model.roundtrip import graph_of, model_of
 
 __all__ = ["XTensorTransform", "without_xtensors"]
 
@@ -96,12 +96,8 @@ def without_xtensors(model: Model) -> Model:
     variables = [*model.named_vars.values(), *model.rvs_to_values.values()]
     if not any(map(_is_xtensor, ancestors(variables))):
         return model
-    with without_initial_values(model):
-        fgraph, _ = fgraph_from_model(model)
-    lowered = _lowered(fgraph)
-    new = model_from_fgraph(lowered, mutate_fgraph=True)
-    keep_initial_values(model, new)
-    return new
+    fgraph, _ = graph_of(model)
+    return model_of(_lowered(fgraph), model)
 
 
 def _lowered(fgraph: FunctionGraph) -> FunctionGraph:

@@ -8,6 +8,7 @@ import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
 import pytest
+from pymc.model.fgraph import clone_model
 
 import pymc_marginal_lmm as mlmm
 from tests.helpers import unfolded
@@ -249,6 +250,21 @@ def _nested_model() -> None:
         pm.Normal("y", u[g], 1.0, observed=y)
 
 
+def _aliases() -> None:
+    """Deterministics that are nothing but another one, data, or an effect that stays."""
+    shift = pm.Data("shift", x)
+    same = pm.Deterministic("same_shift", shift)
+    w = pm.Normal("w", 0.0, 1.0, shape=5)
+    also_w = pm.Deterministic("also_w", pm.Deterministic("same_w", w))
+    twice = pm.Deterministic("twice", 2 * pm.HalfNormal("scale"))
+    once_more = pm.Deterministic("once_more", pm.Deterministic("again", twice))
+    pm.Normal("of_w", pt.abs(also_w[h]), 1.0, observed=y)
+    observe(once_more * effects()[g] + same)
+
+
+integrates("u")(_aliases)
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_identity(name: str) -> None:
     """``log p(y, v) = log p(y) + log p(v | y)``, and a gradient that is finite."""
@@ -270,3 +286,22 @@ def test_identity(name: str) -> None:
     if marginal.continuous_value_vars:
         gradient = marginal.compile_dlogp(mode="FAST_COMPILE")(parameters)
         assert np.isfinite(gradient).all()
+
+
+def test_every_variable_keeps_its_name() -> None:
+    """PyMC's conversions make one variable of two Deterministics that are the same."""
+    with pm.Model() as model:
+        _aliases()
+    marginal = unfolded(model)
+    conversions = {
+        "marginal": marginal,
+        "conditional": mlmm.conditional(marginal),
+        "plain again": mlmm.unmarginalize(marginal),
+        "non-centred": mlmm.noncenter(model, ["u"]),
+        "cloned twice": clone_model(clone_model(marginal)),
+    }
+    for how, new in conversions.items():
+        names = {name: variable.name for name, variable in new.named_vars.items()}
+        assert names == {name: name for name in names}, how
+        known = [d.name for d in model.deterministics]
+        assert [d.name for d in new.deterministics if d.name in known] == known, how
