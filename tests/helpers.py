@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.testing import assert_allclose
 from pymc.blocking import DictToArrayBijection
 from pymc.distributions.multivariate import CARRV
 from pytensor.compile.mode import Mode
+from pytensor.graph.replace import vectorize_graph
 from pytensor.graph.traversal import ancestors
 from pytensor.tensor.random.op import RandomVariable
 
@@ -44,6 +45,9 @@ BACKENDS = ["FAST_COMPILE", "NUMBA", "JAX"]
 
 INTERPRETER = Mode(linker="py", optimizer=None)
 """For graphs that cost less to evaluate a few times than to rewrite."""
+
+AT_ONCE = 256
+"""Draws made at once."""
 
 Point = Mapping[str, np.ndarray]
 
@@ -147,7 +151,8 @@ def posterior_of_effects(
     """Return mean and covariance of the draws that ``recover`` makes, without sampling.
 
     A draw is ``mean + B ε`` with standard normals ``ε``. The graph that makes it is evaluated at
-    ``ε = 0`` and differentiated in ``ε``, so that ``B`` and ``B Bᵀ`` are exact.
+    ``ε = 0`` and, as ``recover`` does it, for many draws at once, at unit vectors: ``B`` and
+    ``B Bᵀ`` are exact.
 
     Parameters
     ----------
@@ -197,6 +202,14 @@ def assert_same_posterior(
     assert_allclose(covariance, reference.covariance[np.ix_(order, order)], rtol=1e-7, atol=1e-9)
 
 
+def _units(sizes: Sequence[int], at_once: int) -> Iterator[list[np.ndarray]]:
+    """Yield unit vectors, so many at once, split into parts of these sizes."""
+    ends, total = np.cumsum(sizes), sum(sizes)
+    for first in range(0, total, at_once):
+        some = np.eye(min(at_once, total - first), total, first)
+        yield np.split(some, ends[:-1], axis=1)
+
+
 def _draw_map(
     marginal_model: pm.Model, point: Point, leading: int | None
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -214,22 +227,24 @@ def _draw_map(
         if v.owner and isinstance(v.owner.op, RandomVariable) and v is v.owner.outputs[1]
     ]
     values = [v for v in full.value_vars if v.name in point]
-    weights = [graph.type() for graph in graphs]
-    weighted = sum((g * w).sum() for g, w in zip(graphs, weights, strict=True))
-    rows_of_B = pt.concatenate([row.ravel() for row in pytensor.grad(weighted, normals)])
-    draw = pytensor.function(
-        [*values, *normals], graphs, mode=INTERPRETER, on_unused_input="ignore"
-    )
-    row = pytensor.function(
-        [*values, *weights], rows_of_B, mode=INTERPRETER, on_unused_input="ignore"
-    )
+    several = [pt.tensor(shape=(None, *v.type.shape), dtype=v.type.dtype) for v in normals]
+    many = vectorize_graph(graphs, dict(zip(normals, several, strict=True)))
+    draw = pytensor.function([*values, *several], many, mode=INTERPRETER, on_unused_input="ignore")
     at = [point[v.name] for v in values]
-    no_noise = [np.zeros(v.type.shape, dtype=v.type.dtype) for v in normals]
-    means = draw(*at, *no_noise)
-    zeros = [np.zeros_like(mean) for mean in means]
-    rows = {}
-    for k, (name, mean) in enumerate(zip(names, means, strict=True)):
-        count = mean.size if leading is None else min(leading, mean.size)
-        unit = np.eye(mean.size, dtype=mean.dtype)[:count].reshape(count, *mean.shape)
-        rows[name] = np.array([row(*at, *zeros[:k], e, *zeros[k + 1 :]) for e in unit])
+    sizes = [int(np.prod(v.type.shape)) for v in normals]
+    means = [
+        draws[0] for draws in draw(*at, *(np.zeros((1, *v.type.shape), v.dtype) for v in normals))
+    ]
+    counts = [mean.size if leading is None else min(leading, mean.size) for mean in means]
+    columns: list[list[np.ndarray]] = [[] for _ in means]
+    for unit in _units(sizes, AT_ONCE):
+        noise = [
+            part.reshape(-1, *v.type.shape).astype(v.dtype)
+            for part, v in zip(unit, normals, strict=True)
+        ]
+        for column, count, mean, drawn in zip(
+            columns, counts, means, draw(*at, *noise), strict=True
+        ):
+            column.append((drawn - mean).reshape(len(drawn), -1)[:, :count])
+    rows = {name: np.concatenate(c).T for name, c in zip(names, columns, strict=True)}
     return dict(zip(names, means, strict=True)), rows

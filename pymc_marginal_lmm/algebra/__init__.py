@@ -37,8 +37,8 @@ factor) has the ``Z`` of centred code. See :mod:`pymc_marginal_lmm.analysis.load
 **Elimination.** Factors whose levels do not touch are swept out of the crossproducts, one by one if
 they are nested in each other (:class:`~pymc_marginal_lmm.structure.BlockStructure`,
 :mod:`pymc_marginal_lmm.ops.sweep`); what is left is a smaller problem of the same kind, and all
-else meets in one dense block (:mod:`pymc_marginal_lmm.ops.evidence`). Draws need a factor of ``F``
-and eliminate there, in the same order (:mod:`pymc_marginal_lmm.algebra.chain`). The rows of one
+else meets in one dense block (:mod:`pymc_marginal_lmm.ops.evidence`). Draws walk back down the
+sweeps (:mod:`pymc_marginal_lmm.algebra.descent`). The rows of one
 factor beside coefficients that all rows share are made orthonormal first, so that flat priors lose
 no digits (:mod:`pymc_marginal_lmm.ops.orthonormal`).
 

@@ -31,22 +31,20 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.data import DataTerms
+from pymc_marginal_lmm.algebra.descent import draw_dense
 from pymc_marginal_lmm.algebra.reduction import Reduced
 from pymc_marginal_lmm.algebra.scales import (
-    columns_product,
     effect_scale,
     loading_blocks,
     n_centred,
     n_starts,
     packed_scale,
-    trailing_columns,
     trailing_precision,
 )
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import (
     SparseSymmetric,
     banded_noise,
-    block_solve,
     level_sums,
     solve_banded,
 )
@@ -300,25 +298,9 @@ def draw_band(model: MixedModel, data: DataTerms, epsilon: Variable) -> Variable
     swept = sweep_band(model, data)
     rest, q = swept.rest, swept.band.size
     q2 = rest.A.type.shape[0]
-    valid, d2, u2 = pt.isfinite(rest.log_det), rest.c, rest.c
-    if q2:
-        scale = columns_product(trailing_columns(model), as_float(np.eye(q2)))
-        weighted = data.w * scale.T
-        F = weighted @ (rest.A @ scale) + as_float(np.diag(trailing_precision(model)))
-        none = as_float(np.zeros((0, 1)))
-        solution = block_solve(
-            as_float(np.zeros((0, 1, 1))),
-            as_float(np.zeros((0, 1, q2))),
-            F,
-            none,
-            weighted @ (rest.c + rest.A @ rest.v),
-        )
-        noise = epsilon[q : q + q2]
-        noise = pt.linalg.solve_triangular(solution.U22, noise, lower=False, b_ndim=1)
-        u2 = solution.u2 + noise
-        d2 = scale @ u2 - rest.v
-        valid = valid & pt.isfinite(solution.log_det)
+    u2, d2 = draw_dense(model, data.w, rest, epsilon[q : q + q2])
     end = q + q2 + n_centred(model)
     x = swept.given(d2) + swept.noise(epsilon[:q], epsilon[q + q2 : end])
     # Where F overflowed there is no posterior to draw from: recover names such draws.
+    valid = pt.isfinite(rest.log_det)
     return pt.where(valid, pt.concatenate([x, u2, epsilon[q + q2 :]]), np.nan)

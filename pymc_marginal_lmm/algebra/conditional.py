@@ -1,8 +1,6 @@
 """Exact draws and density of the effects given data and parameters: ``p(v | y, θ)``.
 
-Draws go through the Cholesky factor of ``F`` and never subtract covariances: where
-``Σ − ΣZᵀV⁻¹ZΣ`` cancels to nothing, ``F⁻¹`` is a number like any other. Elements that occur in no
-row are drawn from their prior.
+Elements that occur in no row are drawn from their prior.
 """
 
 from __future__ import annotations
@@ -15,11 +13,12 @@ from pytensor import config
 from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.algebra.band import by_coordinate, draw_band
-from pymc_marginal_lmm.algebra.chain import apply_blocks
-from pymc_marginal_lmm.algebra.data import data_terms
+from pymc_marginal_lmm.algebra.cliques import Cliques, apply_blocks
+from pymc_marginal_lmm.algebra.data import DataTerms, data_terms
 from pymc_marginal_lmm.algebra.density import LOG_2PI, log_evidence, within_support
-from pymc_marginal_lmm.algebra.posterior import Posterior, concatenated, posterior
-from pymc_marginal_lmm.algebra.prior import given_values, log_prior, standardized
+from pymc_marginal_lmm.algebra.descent import draw_chain
+from pymc_marginal_lmm.algebra.prior import given_values, log_prior
+from pymc_marginal_lmm.algebra.reduction import concatenated
 from pymc_marginal_lmm.algebra.scales import effect_scale, loading_blocks, n_centred, n_starts
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import SparseSymmetric
@@ -121,41 +120,16 @@ def draw(
     # ε for elements that have data, u itself for those that do not.
     rng, normal = pt.random.normal(0.0, 1.0, size=(total,), rng=rng, return_next_rng=True)
     epsilon = pt.cast(normal, config.floatX)
+    data = data_terms(model, ys)
     if model.blocks.band is None:
-        drawn, z = _add_noise(model, posterior(model, ys), epsilon), epsilon[:0]
+        used = sum(factor.size for factor in model.factors)
+        drawn = pt.concatenate([draw_chain(model, data, epsilon[:used]), epsilon[used:]])
+        z = epsilon[:0]
     else:
-        drawn = draw_band(model, data_terms(model, ys), epsilon)
+        drawn = draw_band(model, data, epsilon)
         end = model.blocks.band.size + sum(model.factors[i].size for i in model.blocks.trailing)
         z = drawn[end : end + n_starts(model)]
     return _assemble(model, effects, [drawn[place] for place in places], z), rng
-
-
-def _add_noise(model: MixedModel, post: Posterior, epsilon: Variable) -> Variable:
-    """``û + L⁻ᵀ ε``, ``L`` as in :mod:`pymc_marginal_lmm.ops.elimination`; see :func:`_places`."""
-    elimination = post.elimination
-    solution = elimination.solution
-    # Where F overflowed there is no posterior to draw from: recover names such draws.
-    valid = pt.isfinite(elimination.log_det)
-    u1, u2 = (pt.where(valid, u, np.nan) for u in (solution.u1, solution.u2))
-    noise, start = [], 0
-    for i in model.blocks.chain:
-        factor = model.factors[i]
-        own = epsilon[start : start + factor.size]
-        noise.append(pt.reshape(own, (factor.n_levels, factor.n_effects)))
-        start += factor.size
-    end = start + elimination.cliques.q
-    if model.blocks.trailing:
-        e2 = epsilon[start:end]
-        e2 = pt.linalg.solve_triangular(solution.U22, e2, lower=False, b_ndim=1)
-        u2 = u2 + e2
-    if noise:
-        e1 = noise[-1]
-        if model.blocks.trailing:
-            coupled = elimination.couple_last(e2)
-            e1 = e1 - apply_blocks(solution.J, coupled)
-        u1 = u1 + apply_blocks(solution.J.mT, e1)
-    near = [pt.reshape(u, (-1,)) for u in elimination.descend(u1, u2, noise)]
-    return pt.concatenate([*near, u2, epsilon[end:]])
 
 
 def _assemble(
@@ -182,47 +156,20 @@ def log_conditional(
     ys: Sequence[Variable],
     vs: Sequence[Variable],
 ) -> Variable:
-    """Return ``log p(v | y, θ)``, jointly over all effects.
+    """Return ``log p(v | y, θ) = log p(y | v, θ) + log p(v | θ) − log p(y | θ)``, jointly.
 
-    With ``u = Λ⁻¹(v − mean)`` and ``δ = u − û``, and ``-inf`` where ``Λ`` is singular::
+    All three are functions of the same crossproducts, so that what rows contribute and effects do
+    not explain, the constants and the weights of the rows, is the same number in the first and the
+    last. It is ``-inf`` where ``Λ`` is singular.
 
-        −½ δᵀFδ + ½ log|F| − ½ q log 2π − log|Λ|  +  Σ log Normal(u; 0, 1)   (elements without data)
-    """
-    if model.blocks.band is not None:
-        return _by_bayes(model, effects, ys, vs)
-    post = posterior(model, ys)
-    given = dict(zip(effects, vs, strict=True))
-    standard, log_scale = [], pt.constant(0.0, dtype=config.floatX)
-    for effect, v in zip(model.effects, vs, strict=True):
-        u, log_det = standardized(effect, v - given_values(effect.mean, given))
-        standard.append(u)
-        log_scale = log_scale + log_det
-    delta = [u - mean for u, mean in zip(_by_factor(model, standard), post.means, strict=True)]
-    quadratic = post.quadratic(model, delta)
-    free = _without_data(model)
-    q = sum(
-        effect.rank * int((~unused).sum())
-        for effect, unused in zip(model.effects, free, strict=True)
-    )
-    value = 0.5 * (post.elimination.log_det - quadratic - q * LOG_2PI) - log_scale
-    for effect, u, unused in zip(model.effects, standard, free, strict=True):
-        if unused.any():
-            prior = u[pt.constant(np.flatnonzero(unused))]
-            dimensions = effect.rank * int(unused.sum())
-            value = value - 0.5 * ((prior**2).sum() + dimensions * LOG_2PI)
-    return within_support(model, value, [*ys, *vs])
-
-
-def _by_bayes(
-    model: MixedModel,
-    effects: Sequence[Variable],
-    ys: Sequence[Variable],
-    vs: Sequence[Variable],
-) -> Variable:
-    """Return ``log p(y | v, θ) + log p(v | θ) − log p(y | θ)``.
-
-    Of the effects of a band ``F`` is the precision together with that of their starts, which are
-    no variables of the model.
+    Parameters
+    ----------
+    model : MixedModel
+        Over the variables that the graph is wanted for.
+    effects : sequence of Variable
+        What prior means in ``model`` refer to where they depend on other effects.
+    ys, vs : sequence of Variable
+        Values of the responses and of the effects.
     """
     given = dict(zip(effects, vs, strict=True))
     deviations = [
@@ -237,25 +184,36 @@ def _by_bayes(
     for i, part in enumerate(_by_factor(model, deviations)):
         K = loading_blocks(model.factors[i])
         delta.append((part if K is None else apply_blocks(K, part)) - data.v0[i])
-    d1, c1 = (by_coordinate(model, parts) for parts in (delta, data.c))
-    d2, c2 = (concatenated(model, parts) for parts in (delta, data.c))
-    band, blocks = model.blocks.band, data.A.band
-    assert band is not None and blocks is not None
-    A11 = SparseSymmetric(band.rows, band.columns, blocks.own, band.size)
-    quadratic = A11.quadratic(d1) + d2 @ (data.A.dense @ d2 + 2 * (blocks.right.T @ d1))
-    squares = data.w * (data.s - 2 * (d1 @ c1 + d2 @ c2) + quadratic)
+    squares = data.w * _squares(model, data, delta)
     likelihood = 0.5 * (data.log_weights - squares - model.n_rows * LOG_2PI)
     prior = sum(
         log_prior(effect, deviation)
         for effect, deviation in zip(model.effects, deviations, strict=True)
     )
-    return likelihood + prior - log_evidence(model, data)
+    value = likelihood + prior - log_evidence(model, data)
+    return within_support(model, value, [*ys, *vs])
 
 
-def _without_data(model: MixedModel) -> list[np.ndarray]:
-    """Return for each variable which of its blocks occur in no row."""
-    free = [np.ones(effect.n_blocks, dtype=bool) for effect in model.effects]
-    for _, share, _ in _shares(model):
-        for effect, blocks in model.blocks_of(share):
-            free[effect][blocks] = False
-    return free
+def _squares(model: MixedModel, data: DataTerms, delta: Sequence[Variable]) -> Variable:
+    """Return ``s − 2δᵀc + δᵀAδ``, as a sum of squares where the rows were made orthonormal."""
+    far, terms = concatenated(model, delta), data.orthonormal
+    if terms is not None:  # |Ku1 − α + Dδ2|² of pymc_marginal_lmm.ops.orthonormal
+        own = apply_blocks(terms.root.mT, delta[model.blocks.chain[0]])
+        explained = own - terms.g + (terms.far * far).sum(axis=2)
+        rest = data.s - (terms.g**2).sum() + far @ (terms.dense @ far - 2 * terms.dense_c)
+        return rest + (explained**2).sum()
+    linear = sum((d * c).sum() for d, c in zip(delta, data.c, strict=True))
+    return data.s - 2 * linear + _quadratic(model, data, delta, far)
+
+
+def _quadratic(
+    model: MixedModel, data: DataTerms, delta: Sequence[Variable], far: Variable
+) -> Variable:
+    """Return ``δᵀAδ``."""
+    band, blocks = model.blocks.band, data.A.band
+    if band is None or blocks is None:
+        near = [delta[i] for i in model.blocks.chain]
+        return Cliques.of(model.factors, model.blocks).quadratic(data.A, near, far)
+    own = by_coordinate(model, delta)
+    A11 = SparseSymmetric(band.rows, band.columns, blocks.own, band.size)
+    return A11.quadratic(own) + far @ (data.A.dense @ far + 2 * (blocks.right.T @ own))

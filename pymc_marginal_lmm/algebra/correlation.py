@@ -28,18 +28,18 @@ from scipy.linalg import solve_triangular
 
 from pymc_marginal_lmm.algebra.crossproducts import Blocks, design_matrix
 from pymc_marginal_lmm.algebra.weights import Weights, as_float, is_numeric
-from pymc_marginal_lmm.ops.blocks import UNROLLED, inverse_lower, lower_cholesky
+from pymc_marginal_lmm.ops.blocks import inverse_lower, lower_cholesky
+from pymc_marginal_lmm.ops.library import UNROLLED
 from pymc_marginal_lmm.structure import Array, MixedModel, Response
 
 __all__ = ["Correlated", "Sums", "Whitened", "correlated"]
 
 
 class Sums(NamedTuple):
-    """``A``, ``c``, ``full``, ``s`` as in ``DataTerms``, but ``c`` and ``full`` as ``(M S,)``."""
+    """``A``, ``c``, ``s`` as in ``DataTerms``, but ``c`` as ``(M S,)``."""
 
     A: Blocks
     c: list[Variable]
-    full: list[Variable]
     s: Variable
 
 
@@ -261,7 +261,6 @@ class Whitened:
         model: MixedModel,
         columns: Array,
         factors: Variable | None,
-        v0: np.ndarray,
     ) -> Sums:
         """Add what the rows contribute to crossproducts.
 
@@ -271,8 +270,6 @@ class Whitened:
         model : MixedModel
         columns, factors : array (n, p) and Variable (p,), or Variable (n, 1) and None
             ``r0`` of all rows of the model is ``columns · factors``.
-        v0 : array, (q,)
-            Reference point.
         """
         Z, own = _dense_rows(model, self.rows), columns[self.rows]
         if factors is not None and not is_numeric(self.root):
@@ -290,13 +287,11 @@ class Whitened:
             gram = gram * self.weight
         A, c, s = gram[:q, :q], gram[:q, q:], gram[q:, q:]
         c, s = (c[:, 0], s[0, 0]) if factors is None else (c @ factors, factors @ (s @ factors))
-        places, parts = _trailing_columns(model)
-        full = as_float(c) + as_float(A) @ as_float(v0[places])
-        new_c, new_full = list(sums.c), list(sums.full)
-        for i, part in parts:
-            new_c[i], new_full[i] = new_c[i] + as_float(c[part]), new_full[i] + full[part]
+        new_c = list(sums.c)
+        for i, part in _trailing_columns(model)[1]:
+            new_c[i] = new_c[i] + as_float(c[part])
         dense = sums.A.dense + A if is_numeric(sums.A.dense, A) else as_float(sums.A.dense) + A
-        return Sums(sums.A._replace(dense=dense), new_c, new_full, sums.s + as_float(s))
+        return Sums(sums.A._replace(dense=dense), new_c, sums.s + as_float(s))
 
 
 def _solve(L: Array, b: Array) -> Array:

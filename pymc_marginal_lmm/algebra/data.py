@@ -62,8 +62,6 @@ class DataTerms:
         ``ZᵀWr0`` and ``r0ᵀWr0`` with ``r0 = r − Z v0``.
     v0 : list of Variable
         Reference point.
-    full : list of Variable
-        ``ZᵀWr``.
     log_weights : Variable
         Sum of the logarithms of all weights, ``w`` included.
     constant_design : bool
@@ -77,7 +75,6 @@ class DataTerms:
     c: list[Variable]
     s: Variable
     v0: list[Variable]
-    full: list[Variable]
     log_weights: Variable
     constant_design: bool
     orthonormal: OrthonormalTerms | None = None
@@ -191,12 +188,9 @@ def _taken_once(
         tables = _by_level(model, design_matrix(model), columns, weights)
         return [combined(table) for table in tables]
 
-    c = products(model)
-    of_v0 = _by_level(model, Z, sparse.csr_array((Z @ v0)[:, None]), weights)
-    full = [own + table[:, 0] for own, table in zip(c, of_v0, strict=True)]
     G = _gram(columns, weights)
     s = G[0, 0] if factors is None else factors @ (G @ factors)
-    sums = Sums(crossproducts(model, weights), c, full, s)
+    sums = Sums(crossproducts(model, weights), products(model), s)
     data = _with_whitened(model, rows, sums, columns, factors, v0)
     return replace(data, orthonormal=_orthonormal(model, rows, v0, products))
 
@@ -239,14 +233,13 @@ def _with_whitened(
     if rows.whitened and isinstance(columns, sparse.csr_array):
         columns = columns.toarray()
     for batches in rows.whitened:
-        sums = batches.add_to(sums, model, columns, factors, v0)
+        sums = batches.add_to(sums, model, columns, factors)
     return DataTerms(
         w=rows.w,
         A=_symbols(sums.A),
         c=_shaped(model, sums.c),
         s=sums.s,
         v0=_by_factor(model, v0),
-        full=_shaped(model, sums.full),
         log_weights=rows.log_weights,
         constant_design=rows.known and _design_is_known(model),
     )
@@ -365,12 +358,11 @@ def _row_by_row(model: MixedModel, outcomes: Array) -> DataTerms:
     squares = weights.of_left(r0) * weights.of_right(r0)
     everything = np.zeros(model.n_rows if weights.left is None else weights.left.size, dtype=int)
 
-    def products(model: MixedModel, some: Array = r0) -> list[Variable]:
-        sums = level_sums(model, some[:, None], weights)
+    def products(model: MixedModel) -> list[Variable]:
+        sums = level_sums(model, r0[:, None], weights)
         return [pt.reshape(as_float(own), (-1,)) for own in sums]
 
-    c, full = products(model), products(model, r)
     s = as_float(weights.sums(squares[:, None], everything, 1))[0, 0]
-    sums = Sums(crossproducts(model, weights), c, full, s)
+    sums = Sums(crossproducts(model, weights), products(model), s)
     data = _with_whitened(model, rows, sums, r0[:, None], None, v0)
     return replace(data, orthonormal=_orthonormal(model, rows, v0, products))

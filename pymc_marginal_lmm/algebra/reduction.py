@@ -8,6 +8,7 @@ its school goes to the class first, where it is one block for all its students, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,22 +16,21 @@ import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.algebra.chain import Cliques
+from pymc_marginal_lmm.algebra.cliques import Cliques
 from pymc_marginal_lmm.algebra.data import DataTerms, OrthonormalTerms
-from pymc_marginal_lmm.algebra.posterior import concatenated
 from pymc_marginal_lmm.algebra.scales import factor_layout, packed_scale, prior_precision
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.ops import SweepFactor, SweepOrthonormal, level_sums
 from pymc_marginal_lmm.structure import MixedModel
 
-__all__ = ["Reduced", "sweep_chain"]
+__all__ = ["Reduced", "SweptLevels", "concatenated", "sweep_chain"]
 
 
 class Reduced(NamedTuple):
     """Crossproducts of the dense block, ``A (q, q)``, ``c (q)``, ``s ()``, the chain swept out.
 
     ``v``: its reference point; ``log_det``: of what was swept; ``constant``: whether ``A`` holds no
-    parameters.
+    parameters; ``levels``: of the chain, as they were swept.
     """
 
     A: Variable
@@ -39,6 +39,15 @@ class Reduced(NamedTuple):
     v: Variable
     log_det: Variable
     constant: bool
+    levels: tuple[SweptLevels, ...] = ()
+
+
+class SweptLevels(NamedTuple):
+    """Crossproducts of a factor when it is swept: ``A11 (M, S, S)``, ``R`` and ``c1 (M, S)``."""
+
+    A: Variable
+    right: Variable
+    c: Variable
 
 
 def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
@@ -84,7 +93,8 @@ def sweep_chain(model: MixedModel, data: DataTerms) -> Reduced:
         c[i + 1] = c[i + 1] - near_c[:, :S]
         carried = near[:, S:, S:], near_c[:, S:]
     constant = data.constant_design and not chain
-    return Reduced(A, c2, s, concatenated(model, data.v0), log_det, constant)
+    levels = tuple(map(SweptLevels, own, right, c))
+    return Reduced(A, c2, s, concatenated(model, data.v0), log_det, constant, levels)
 
 
 def _sweep_orthonormal(model: MixedModel, data: DataTerms, terms: OrthonormalTerms) -> Reduced:
@@ -93,5 +103,14 @@ def _sweep_orthonormal(model: MixedModel, data: DataTerms, terms: OrthonormalTer
     log_det, z, A, c = SweepOrthonormal(factor_layout(model, factor))(
         data.w, packed_scale(model, factor), *terms
     )
+    levels = SweptLevels(data.A.own[0], data.A.right[0], data.c[model.blocks.chain[0]])
     v = concatenated(model, data.v0)
-    return Reduced(A, c, data.s + z, v, log_det, constant=False)
+    return Reduced(A, c, data.s + z, v, log_det, constant=False, levels=(levels,))
+
+
+def concatenated(model: MixedModel, parts: Sequence[Variable]) -> Variable:
+    """Put what belongs to factors of the dense block, ``(M, S)`` each, into one vector ``(q,)``."""
+    columns = [parts[i].reshape((-1,)) for i in model.blocks.trailing]
+    if not columns:
+        return pt.zeros((0,), dtype=config.floatX)
+    return columns[0] if len(columns) == 1 else pt.concatenate(columns)

@@ -16,8 +16,8 @@ import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.ops.blocks import UNROLLED
 from pymc_marginal_lmm.ops.layout import FactorLayout, spans
+from pymc_marginal_lmm.ops.library import UNROLLED
 from pymc_marginal_lmm.structure import (
     GroupingFactor,
     Loadings,
@@ -39,6 +39,7 @@ __all__ = [
     "trailing_columns",
     "trailing_precision",
     "trailing_scale",
+    "trailing_times",
 ]
 
 
@@ -240,6 +241,19 @@ def columns_product(
     stays = (places == np.arange(places.shape[1])).all(axis=1)
     moved = (X if own else X[..., place] for own, place in zip(stays, places, strict=True))
     return reduce(add, (x * entries[k] for k, x in enumerate(moved)))
+
+
+def trailing_times(model: MixedModel, u: Variable) -> Variable:
+    """``Λ2 u``, ``(q,)``."""
+    packed, layout = trailing_scale(model)
+    starts, widths, stored = spans(layout).T
+    k = np.arange(packed.type.shape[1])
+    columns = np.where(k < widths[:, None], starts[:, None] + k, 0)
+    rows = packed[pt.constant(stored)]  # beyond a block: 0
+    if len(k) > UNROLLED:
+        return (rows * u[pt.constant(columns)]).sum(axis=-1)
+    products = (rows[:, i] * u[pt.constant(column)] for i, column in enumerate(columns.T))
+    return reduce(add, products)
 
 
 def scale_blocks(model: MixedModel, factor: GroupingFactor) -> Variable:

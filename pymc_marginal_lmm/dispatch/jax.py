@@ -8,6 +8,7 @@ of the forward pass where differentiating through it would repeat it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,26 +18,24 @@ import numpy as np
 from pytensor.link.jax.dispatch import jax_funcify
 
 from pymc_marginal_lmm.ops import (
-    BlockSolve,
-    BlockSolvePullback,
     BlockTridiagonalDraw,
     BlockTridiagonalSolve,
     BlockTridiagonalSolvePullback,
     LevelSums,
     LogEvidence,
     LogEvidencePullback,
+    NormalDraw,
     SweepFactor,
     SweepFactorPullback,
     SweepOrthonormal,
     SweepOrthonormalPullback,
     cyclic_reduction,
-    elimination,
 )
-from pymc_marginal_lmm.ops.blocks import ArrayLibrary
 from pymc_marginal_lmm.ops.cyclic_reduction import Factor
-from pymc_marginal_lmm.ops.elimination import Workspace
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
+from pymc_marginal_lmm.ops.library import ArrayLibrary
 from pymc_marginal_lmm.ops.log_evidence import N_ARGUMENTS as N_EVIDENCE
+from pymc_marginal_lmm.ops.normal_draw import draw_blocks
 from pymc_marginal_lmm.ops.orthonormal import (
     Orthonormal,
     Remaining,
@@ -85,30 +84,9 @@ def _with_gradient(forward: Callable, backward: Callable) -> Callable:
     return function
 
 
-@jax_funcify.register(BlockSolve)
-def jax_funcify_block_solve(op: BlockSolve, **kwargs: Any) -> Any:
-    def forward(F11: Any, F12: Any, F22: Any, h1: Any, h2: Any, *indices: Any) -> tuple:
-        log_det, work = elimination.factorize(JAX, op.pattern, F11, F12, F22)
-        u1, u2 = elimination.solve(JAX, op.pattern, F12, work, h1, h2)
-        return (log_det, u1, u2, *work), (F12, u1, u2, *work)
-
-    def backward(residuals: tuple, cotangents: tuple) -> tuple:
-        F12, u1, u2, *work = residuals
-        bars = cotangents[:3]  # the workspace is not differentiable
-        bars = elimination.pullback(JAX, op.pattern, F12, Workspace(*work), u1, u2, *bars)
-        return (*bars, None, None)
-
-    return _with_gradient(forward, backward)
-
-
-@jax_funcify.register(BlockSolvePullback)
-def jax_funcify_block_solve_pullback(op: BlockSolvePullback, **kwargs: Any) -> Any:
-    def block_solve_pullback(
-        F12: Any, starts: Any, columns: Any, J: Any, U22: Any, *rest: Any
-    ) -> tuple:
-        return elimination.pullback(JAX, op.pattern, F12, Workspace(J, U22), *rest)
-
-    return block_solve_pullback
+@jax_funcify.register(NormalDraw)
+def jax_funcify_normal_draw(op: NormalDraw, **kwargs: Any) -> Any:
+    return jax.jit(partial(draw_blocks, JAX), inline=True)
 
 
 @jax_funcify.register(BlockTridiagonalSolve)

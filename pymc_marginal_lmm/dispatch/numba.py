@@ -22,14 +22,13 @@ from pytensor.link.numba.dispatch.basic import numba_njit, register_funcify_and_
 
 from pymc_marginal_lmm.dispatch import kernels
 from pymc_marginal_lmm.ops import (
-    BlockSolve,
-    BlockSolvePullback,
     BlockTridiagonalDraw,
     BlockTridiagonalSolve,
     BlockTridiagonalSolvePullback,
     LevelSums,
     LogEvidence,
     LogEvidencePullback,
+    NormalDraw,
     SweepFactor,
     SweepFactorPullback,
     SweepOrthonormal,
@@ -40,33 +39,6 @@ __all__: list[str] = []
 
 DIGEST = sha256((kernels.source_digest() + Path(__file__).read_text()).encode()).hexdigest()[:12]
 """Part of every cache key: Numba would not notice that a file behind an entry point changed."""
-
-
-def _block_solve(  # type: ignore[no-untyped-def]
-    F11, F12, F22, h1, h2, starts, columns, log_det, u1, u2, J, U22, M, S, q, N, n_starts, n_columns
-):
-    kernels.block_solve(
-        carray(F11, (M, S, S)), carray(F12, (N,)), carray(F22, (q, q)),
-        carray(h1, (M, S)), carray(h2, (q,)),
-        carray(starts, (n_starts,)), carray(columns, (n_columns,)),
-        carray(log_det, (1,)), carray(u1, (M, S)), carray(u2, (q,)),
-        carray(J, (M, S, S)), carray(U22, (q, q)),
-    )  # fmt: skip
-
-
-def _block_solve_pullback(  # type: ignore[no-untyped-def]
-    F12, starts, columns, J, U22, u1, u2, log_det_bar, u1_bar, u2_bar,
-    F11_bar, F12_bar, F22_bar, g1, g2,
-    M, S, q, N, n_starts, n_columns,
-):  # fmt: skip
-    kernels.block_solve_pullback(
-        carray(F12, (N,)), carray(starts, (n_starts,)), carray(columns, (n_columns,)),
-        carray(J, (M, S, S)), carray(U22, (q, q)),
-        carray(u1, (M, S)), carray(u2, (q,)),
-        carray(log_det_bar, (1,)), carray(u1_bar, (M, S)), carray(u2_bar, (q,)),
-        carray(F11_bar, (M, S, S)), carray(F12_bar, (N,)), carray(F22_bar, (q, q)),
-        carray(g1, (M, S)), carray(g2, (q,)),
-    )  # fmt: skip
 
 
 def _block_tridiagonal_solve(  # type: ignore[no-untyped-def]
@@ -96,6 +68,12 @@ def _block_tridiagonal_draw(  # type: ignore[no-untyped-def]
         carray(J, (n_even, B, B)), carray(left, (n_odd, B, B)), carray(right, (n_odd, B, B)),
         carray(x, (m, B, k)), carray(out, (m, B, k)), transpose != 0,
     )  # fmt: skip
+
+
+def _normal_draw(F, h, epsilon, out, M, S):  # type: ignore[no-untyped-def]
+    kernels.normal_draw(
+        carray(F, (M, S, S)), carray(h, (M, S)), carray(epsilon, (M, S)), carray(out, (M, S))
+    )
 
 
 def _sweep(  # type: ignore[no-untyped-def]
@@ -211,57 +189,19 @@ _KEPT: list = []
 """Entry points, which must not be collected while compiled graphs refer to them."""
 
 
-@register_funcify_and_cache_key(BlockSolve)
-def numba_funcify_block_solve(op: BlockSolve, node: Any, **kwargs: Any) -> Any:
+@register_funcify_and_cache_key(NormalDraw)
+def numba_funcify_normal_draw(op: NormalDraw, node: Any, **kwargs: Any) -> Any:
     dtype = node.outputs[0].type.dtype
-    kernel = _external(_block_solve, dtype, n_pointers=12, integers=(5, 6), n_sizes=6)
+    kernel = _external(_normal_draw, dtype, n_pointers=4, integers=(), n_sizes=2)
 
     @numba_njit
-    def block_solve(F11, F12, F22, h1, h2, starts, columns):  # type: ignore[no-untyped-def]
-        M, S = h1.shape
-        F11, F12, F22 = contiguous3(F11, F12, F22)
-        h1, h2 = np.ascontiguousarray(h1), np.ascontiguousarray(h2)
-        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
-        log_det = np.empty(1, dtype=F11.dtype)
-        u1, u2 = np.empty_like(h1), np.empty_like(h2)
-        J, U22 = np.empty_like(F11), np.empty_like(F22)
-        kernel(
-            F11.ctypes, F12.ctypes, F22.ctypes, h1.ctypes, h2.ctypes,
-            starts.ctypes, columns.ctypes,
-            log_det.ctypes, u1.ctypes, u2.ctypes, J.ctypes, U22.ctypes,
-            M, S, h2.size, F12.size, starts.size, columns.size,
-        )  # fmt: skip
-        return np.asarray(log_det[0]), u1, u2, J, U22
+    def normal_draw(F, h, epsilon):  # type: ignore[no-untyped-def]
+        F, h, epsilon = contiguous3(F, h, epsilon)
+        out = np.empty_like(h)
+        kernel(F.ctypes, h.ctypes, epsilon.ctypes, out.ctypes, h.shape[0], h.shape[1])
+        return out
 
-    return block_solve, f"BlockSolve-{dtype}-{node.inputs[1].type.ndim}-{DIGEST}"
-
-
-@register_funcify_and_cache_key(BlockSolvePullback)
-def numba_funcify_block_solve_pullback(op: BlockSolvePullback, node: Any, **kwargs: Any) -> Any:
-    dtype = node.outputs[0].type.dtype
-    kernel = _external(_block_solve_pullback, dtype, n_pointers=15, integers=(1, 2), n_sizes=6)
-
-    @numba_njit
-    def block_solve_pullback(  # type: ignore[no-untyped-def]
-        F12, starts, columns, J, U22, u1, u2, log_det_bar, u1_bar, u2_bar
-    ):
-        M, S = u1.shape
-        F12, J, U22 = contiguous3(F12, J, U22)
-        starts, columns = np.ascontiguousarray(starts), np.ascontiguousarray(columns)
-        u1, u2 = np.ascontiguousarray(u1), np.ascontiguousarray(u2)
-        u1_bar, u2_bar = np.ascontiguousarray(u1_bar), np.ascontiguousarray(u2_bar)
-        bar = np.full(1, log_det_bar.item(), dtype=J.dtype)
-        F11_bar, F12_bar, F22_bar = np.empty_like(J), np.empty_like(F12), np.empty_like(U22)
-        g1, g2 = np.empty_like(u1), np.empty_like(u2)
-        kernel(
-            F12.ctypes, starts.ctypes, columns.ctypes, J.ctypes, U22.ctypes, u1.ctypes, u2.ctypes,
-            bar.ctypes, u1_bar.ctypes, u2_bar.ctypes,
-            F11_bar.ctypes, F12_bar.ctypes, F22_bar.ctypes, g1.ctypes, g2.ctypes,
-            M, S, u2.size, F12.size, starts.size, columns.size,
-        )  # fmt: skip
-        return F11_bar, F12_bar, F22_bar, g1, g2
-
-    return block_solve_pullback, f"BlockSolvePullback-{dtype}-{node.inputs[0].type.ndim}-{DIGEST}"
+    return normal_draw, f"NormalDraw-{dtype}-{DIGEST}"
 
 
 @register_funcify_and_cache_key(BlockTridiagonalSolve)

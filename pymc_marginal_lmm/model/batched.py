@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
-from pytensor.graph.basic import Variable
+from pytensor.compile.mode import Mode
+from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import toposort
 from pytensor.tensor.random.op import RandomVariable
+from pytensor.tensor.type import TensorType
 
 from pymc_marginal_lmm.model.marginal_rv import inline
 
-__all__ = ["inlined", "over_draws"]
+__all__ = ["evaluated", "inlined", "over_draws"]
 
 
 def inlined(outputs: Sequence[Variable], kind: type[OpFromGraph]) -> list[Variable]:
@@ -27,6 +30,36 @@ def inlined(outputs: Sequence[Variable], kind: type[OpFromGraph]) -> list[Variab
         inner = inline(node.op, node.inputs)
         outputs = graph_replace(outputs, dict(zip(node.outputs, inner, strict=True)), strict=False)
     return list(outputs)
+
+
+def evaluated(outputs: Sequence[Variable], parameters: Sequence[Variable]) -> list[Variable]:
+    """Put numbers in the place of all that no parameter, data that can be set, or chance changes.
+
+    What is called again and again without being compiled would compute them again and again.
+
+    Parameters
+    ----------
+    outputs : sequence of Variable
+    parameters : sequence of Variable
+    """
+    fixed: set[Variable] = set()
+    needed: dict[Variable, None] = {}
+    for node in toposort(outputs, blockers=parameters):
+        known = [x for x in node.inputs if x in fixed]
+        constant = sum(isinstance(x, Constant) for x in node.inputs)
+        plain = all(isinstance(out.type, TensorType) for out in node.outputs)
+        if plain and len(known) + constant == len(node.inputs):
+            fixed.update(node.outputs)
+        else:
+            needed.update(dict.fromkeys(known))
+    needed.update(dict.fromkeys(out for out in outputs if out in fixed))
+    values = pytensor.function([], list(needed), mode=Mode(linker="py", optimizer=None))()
+    constants = [pt.constant(x, dtype=v.dtype) for v, x in zip(needed, values, strict=True)]
+    given = {
+        v: constant if v.type == constant.type else pt.specify_shape(constant, v.type.shape)
+        for v, constant in zip(needed, constants, strict=True)
+    }
+    return graph_replace(outputs, given, strict=False) if given else list(outputs)
 
 
 def over_draws(

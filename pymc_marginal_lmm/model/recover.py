@@ -27,7 +27,7 @@ from pymc_marginal_lmm.model.arguments import (
     posterior_of,
     pymc_model,
 )
-from pymc_marginal_lmm.model.batched import inlined, over_draws
+from pymc_marginal_lmm.model.batched import evaluated, inlined, over_draws
 from pymc_marginal_lmm.model.conditional import ConditionalRV, conditional
 from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops, recoverable
 
@@ -36,7 +36,7 @@ __all__ = ["Drawer", "Recovery", "as_dataset", "merged", "recover"]
 UNCOMPILED = Mode(linker="py", optimizer=None)
 """For a few calls, each over many draws, rewriting a graph costs more than it saves."""
 
-CHUNK = 32_000_000
+CHUNK = 64_000_000
 """Bytes that draws made at once may take, about: more would not stay in a cache."""
 
 
@@ -300,6 +300,7 @@ class Drawer:
     ) -> None:
         kwargs: dict[str, Any] = {"mode": UNCOMPILED} | (compile_kwargs or {})
         kwargs |= {"random_seed": random_seed, "on_unused_input": "ignore"}
+        outputs = evaluated(outputs, parameters)
         try:
             inputs, many = over_draws(outputs, parameters)
         except (NotImplementedError, TypeError, ValueError):

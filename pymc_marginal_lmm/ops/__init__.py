@@ -1,12 +1,6 @@
-"""The numeric core: Ops, their pullbacks, and the elimination that all of them are made of."""
+"""The numeric core: Ops, their pullbacks, and the mathematics that they are made of."""
 
 from pymc_marginal_lmm.ops.banded import SparseSymmetric, banded_noise, solve_banded
-from pymc_marginal_lmm.ops.block_solve import (
-    BlockSolve,
-    BlockSolvePullback,
-    block_solve,
-    solve_many,
-)
 from pymc_marginal_lmm.ops.block_tridiagonal import (
     BlockTridiagonalDraw,
     BlockTridiagonalSolve,
@@ -14,26 +8,25 @@ from pymc_marginal_lmm.ops.block_tridiagonal import (
 )
 from pymc_marginal_lmm.ops.level_sums import LevelSums, level_sums
 from pymc_marginal_lmm.ops.log_evidence import LogEvidence, LogEvidencePullback
+from pymc_marginal_lmm.ops.normal_draw import NormalDraw, draw_normal
 from pymc_marginal_lmm.ops.sweep_factor import SweepFactor, SweepFactorPullback
 from pymc_marginal_lmm.ops.sweep_orthonormal import SweepOrthonormal, SweepOrthonormalPullback
 
 __all__ = [
-    "BlockSolve",
-    "BlockSolvePullback",
     "BlockTridiagonalDraw",
     "BlockTridiagonalSolve",
     "BlockTridiagonalSolvePullback",
     "LevelSums",
     "LogEvidence",
     "LogEvidencePullback",
+    "NormalDraw",
     "SparseSymmetric",
     "SweepFactor",
     "SweepFactorPullback",
     "SweepOrthonormal",
     "SweepOrthonormalPullback",
     "banded_noise",
-    "block_solve",
+    "draw_normal",
     "level_sums",
     "solve_banded",
-    "solve_many",
 ]

@@ -17,8 +17,9 @@ from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
 from pymc_marginal_lmm.ops import cyclic_reduction
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, connected, store
 from pymc_marginal_lmm.ops.cyclic_reduction import Factor, n_eliminated
+from pymc_marginal_lmm.ops.library import NUMPY
+from pymc_marginal_lmm.ops.node import NO_SECOND_DERIVATIVE, connected, store
 
 __all__ = [
     "BlockTridiagonalDraw",

@@ -6,50 +6,34 @@ tiny matrix costs more than its arithmetic.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import reduce
-from operator import add, getitem
+from operator import add
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from pymc_marginal_lmm.ops.library import UNROLLED, ArrayLibrary
+
 __all__ = [
-    "UNROLLED",
-    "ArrayLibrary",
+    "apply_blocks",
     "blockwise",
     "diagonal",
+    "expanded",
+    "gram_blocks",
     "inverse_cholesky",
     "inverse_from_factor",
     "inverse_lower",
     "lower_cholesky",
+    "solve_dense",
     "transposed",
 ]
-
-UNROLLED = 5
-"""Largest block that is factorised by explicit formulas."""
 
 SOLVED = 7
 """Triangular matrices up to this size go to LAPACK, which does not start threads for them."""
 
 LEAF = 160
 """Triangular matrices up to this size are inverted level by level, not by halves."""
-
-
-class ArrayLibrary(NamedTuple):
-    """What the elimination needs: an array namespace and three functions it may lack.
-
-    ``segment_sum(x, segments, size)`` sums a vector by segment, ``constants(arrays)`` makes index
-    arrays constants of the program, and ``take(x, indices)`` is ``x[indices]`` for valid indices.
-    ``unrolled`` is the largest ``b`` of blocks ``(a, b) · (b, c)`` multiplied by explicit formulas.
-    """
-
-    xp: ModuleType
-    solve_triangular: Callable
-    segment_sum: Callable
-    constants: Callable = tuple
-    take: Callable = getitem
-    unrolled: int = UNROLLED
 
 
 def blockwise(lib: ArrayLibrary, A: Any, B: Any) -> Any:
@@ -63,6 +47,21 @@ def blockwise(lib: ArrayLibrary, A: Any, B: Any) -> Any:
 def transposed(A: Any) -> Any:
     """Exchange the last two axes."""
     return A.swapaxes(-1, -2)
+
+
+def expanded(lib: ArrayLibrary, x: Any, n: int) -> Any:
+    """Return ``x`` with ``n`` more axes behind its own; JAX has constants as plain numbers."""
+    return lib.xp.asarray(x)[(..., *[None] * n)]
+
+
+def gram_blocks(lib: ArrayLibrary, J: Any) -> Any:
+    """Return ``JᵀJ`` block by block: the inverse of ``L Lᵀ`` for ``J = L⁻¹``."""
+    return blockwise(lib, transposed(J), J)
+
+
+def apply_blocks(lib: ArrayLibrary, A: Any, x: Any) -> Any:
+    """Multiply block by block, ``(M, S, S) · (M, S)``."""
+    return blockwise(lib, A, x[..., None])[..., 0]
 
 
 def diagonal(xp: ModuleType, A: Any) -> Any:
@@ -102,6 +101,17 @@ def _stacked(xp: ModuleType, rows: list[list]) -> Any:
 def inverse_cholesky(xp: ModuleType, F: Any, S: int) -> Any:
     """Return ``J = L⁻¹`` for each block ``L Lᵀ`` of ``F (…, S, S)``."""
     return inverse_lower(xp, lower_cholesky(xp, F, S), S)
+
+
+def solve_dense(lib: ArrayLibrary, U: Any, h: Any) -> Any:
+    """Return ``(UᵀU)⁻¹h`` of an upper triangular matrix."""
+    q = h.shape[-1]
+    if not q:
+        return h
+    if q <= UNROLLED:
+        J = inverse_lower(lib.xp, transposed(U), q)
+        return apply_blocks(lib, transposed(J), apply_blocks(lib, J, h))
+    return lib.solve_triangular(U, lib.solve_triangular(U, h, trans=1, lower=False))
 
 
 def inverse_from_factor(lib: ArrayLibrary, U: Any) -> Any:

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from pymc_marginal_lmm.ops.blocks import UNROLLED, ArrayLibrary, blockwise, transposed
+from pymc_marginal_lmm.ops.blocks import blockwise, transposed
+from pymc_marginal_lmm.ops.library import UNROLLED, ArrayLibrary
 from pymc_marginal_lmm.pattern import Pattern
 
 __all__ = ["Coupling", "couple"]
@@ -61,8 +62,7 @@ class _Dense:
 
     def congruence(self, E: Any) -> Any:
         *_, M, S, q = self.values.shape
-        left, X = self.left(E), self.values
-        left, X = (x.reshape(*x.shape[:-3], M * S, q) for x in (left, X))
+        left, X = (x.reshape(*x.shape[:-3], M * S, q) for x in (self.left(E), self.values))
         return transposed(X) @ left  # symmetric, and XLA has the transposed constant
 
     def sandwich(self, G: Any) -> Any:

@@ -24,13 +24,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pymc_marginal_lmm.ops.blocks import (
-    ArrayLibrary,
-    blockwise,
-    diagonal,
-    inverse_cholesky,
-    transposed,
-)
+from pymc_marginal_lmm.ops.blocks import blockwise, diagonal, inverse_cholesky, transposed
+from pymc_marginal_lmm.ops.library import ArrayLibrary
 
 __all__ = ["Factor", "backward", "factorize", "forward", "n_eliminated", "pullback"]
 

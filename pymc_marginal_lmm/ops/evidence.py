@@ -31,14 +31,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pymc_marginal_lmm.ops.blocks import (
-    ArrayLibrary,
     diagonal,
     inverse_from_factor,
     lower_cholesky,
+    solve_dense,
     transposed,
 )
-from pymc_marginal_lmm.ops.elimination import solve_dense
 from pymc_marginal_lmm.ops.layout import FactorLayout, spans, summed_by_place
+from pymc_marginal_lmm.ops.library import ArrayLibrary
 
 __all__ = ["LOST", "Evidence", "evidence", "evidence_pullback", "minus_half"]
 

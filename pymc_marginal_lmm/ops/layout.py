@@ -22,6 +22,11 @@ class FactorLayout(NamedTuple):
     widths: tuple[int, ...]
     shared: bool = False
 
+    @classmethod
+    def of(cls, n_levels: int, span: np.ndarray) -> FactorLayout:
+        """Return what has this :attr:`span`."""
+        return cls(n_levels, *(tuple(column.tolist()) for column in span.T))
+
     @property
     def n_effects(self) -> int:
         """``S``."""

@@ -19,9 +19,10 @@ from pytensor.graph.op import Op
 from pytensor.graph.rewriting.basic import dfs_rewriter, node_rewriter
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, store
 from pymc_marginal_lmm.ops.evidence import Evidence, evidence, evidence_pullback
 from pymc_marginal_lmm.ops.layout import FactorLayout, spans
+from pymc_marginal_lmm.ops.library import NUMPY
+from pymc_marginal_lmm.ops.node import NO_SECOND_DERIVATIVE, store
 
 __all__ = ["LogEvidence", "LogEvidencePullback"]
 

@@ -28,15 +28,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pymc_marginal_lmm.ops.blocks import (
-    ArrayLibrary,
+    apply_blocks,
     blockwise,
     diagonal,
+    expanded,
+    gram_blocks,
     inverse_cholesky,
     transposed,
 )
 from pymc_marginal_lmm.ops.coupling import couple
-from pymc_marginal_lmm.ops.elimination import apply_blocks, gram_blocks
 from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.ops.library import ArrayLibrary
 
 __all__ = [
     "Orthonormal",
@@ -89,7 +91,8 @@ def solve_orthonormal(
 ) -> OrthonormalLevels:
     """Return what the sweep and its gradient need of each level."""
     K = blockwise(lib, transposed(args.root), layout.unpack(lib.xp, args.scale))
-    H = lib.xp.eye(layout.n_effects, dtype=K.dtype) + args.w * blockwise(lib, K, transposed(K))
+    weighted = expanded(lib, args.w, 3) * blockwise(lib, K, transposed(K))
+    H = lib.xp.eye(layout.n_effects, dtype=K.dtype) + weighted
     J = inverse_cholesky(lib.xp, H, layout.n_effects)
     C, a = gram_blocks(lib, J), args.g + args.v
     return OrthonormalLevels(J, C, K, a, apply_blocks(lib, C, a))
@@ -99,8 +102,8 @@ def sweep_orthonormal(lib: ArrayLibrary, args: Orthonormal, levels: OrthonormalL
     """Return what the swept effects leave."""
     far = couple(lib, None, args.far)
     return Remaining(
-        log_det=-2 * lib.xp.log(diagonal(lib.xp, levels.J)).sum(),
-        z=(levels.a * levels.b).sum() - (args.g**2).sum(),
+        log_det=-2 * lib.xp.log(diagonal(lib.xp, levels.J)).sum(axis=(-2, -1)),
+        z=(levels.a * levels.b).sum(axis=(-2, -1)) - (args.g**2).sum(axis=(-2, -1)),
         dense=args.dense + far.congruence(levels.C),
         dense_c=args.dense_c + far.transposed_times(levels.b),
     )

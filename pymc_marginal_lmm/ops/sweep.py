@@ -41,15 +41,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pymc_marginal_lmm.ops.blocks import (
-    ArrayLibrary,
     blockwise,
     diagonal,
+    expanded,
+    gram_blocks,
     inverse_cholesky,
     transposed,
 )
 from pymc_marginal_lmm.ops.coupling import couple
-from pymc_marginal_lmm.ops.elimination import gram_blocks
 from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.ops.library import ArrayLibrary
 from pymc_marginal_lmm.pattern import Pattern
 
 __all__ = ["Levels", "Sweepable", "Swept", "solve_levels", "sweep", "sweep_pullback"]
@@ -92,12 +93,12 @@ class Swept(NamedTuple):
 
 def _times(A: Any, x: Any) -> Any:
     """Return ``A x``, block by block."""
-    return (A * x[:, None, :]).sum(axis=-1)
+    return (A * x[..., None, :]).sum(axis=-1)
 
 
 def _transposed_times(A: Any, x: Any) -> Any:
     """Return ``Aᵀx``, block by block."""
-    return (A * x[:, :, None]).sum(axis=-2)
+    return (A * x[..., :, None]).sum(axis=-2)
 
 
 class Levels(NamedTuple):
@@ -113,10 +114,10 @@ class Levels(NamedTuple):
 
 def solve_levels(lib: ArrayLibrary, layout: FactorLayout, args: Sweepable) -> Levels:
     """Return what a sweep and its gradient need of each level."""
-    w, p = args.w, args.p
+    w, p = expanded(lib, args.w, 2), args.p[..., None, :, None]
     L = layout.unpack(lib.xp, args.scale)
-    F = p * lib.xp.eye(p.shape[0], dtype=p.dtype)
-    F = F + w * blockwise(lib, transposed(L), blockwise(lib, args.A, L))
+    F = p * lib.xp.eye(p.shape[-2], dtype=p.dtype)
+    F = F + w[..., None] * blockwise(lib, transposed(L), blockwise(lib, args.A, L))
     J = inverse_cholesky(lib.xp, F, layout.n_effects)
     N = blockwise(lib, L, gram_blocks(lib, J))
     y = _transposed_times(N, args.c + _times(args.A, args.v))
@@ -129,17 +130,19 @@ def sweep(lib: ArrayLibrary, pattern: Pattern | None, args: Sweepable, levels: L
     xp, near = lib.xp, args.near
     far, k = couple(lib, pattern, args.far), near.shape[-1]
     J, L, N, y, d, e = levels
-    E = args.w * blockwise(lib, N, transposed(L))
-    near_rows = xp.zeros((near.shape[0], 0, 0), dtype=d.dtype)
+    E = expanded(lib, args.w, 3) * blockwise(lib, N, transposed(L))
+    near_rows = xp.zeros((*near.shape[:-2], 0, args.dense_c.shape[-1]), dtype=d.dtype)
     if k:
-        R = xp.concatenate([near, args.far], axis=2)
-        near_rows = blockwise(lib, blockwise(lib, transposed(near), E), R)
+        left = blockwise(lib, transposed(near), E)
+        near_rows = [blockwise(lib, left, right) for right in (near, args.far)]
+        near_rows = xp.concatenate(near_rows, axis=-1)
+    prior = (args.p[..., None, :] * y**2).sum(axis=(-2, -1))
     return Swept(
-        log_det=-2 * xp.log(diagonal(xp, J)).sum(),
-        z=(d * (e - args.c)).sum() + args.w * (args.p * y**2).sum(),
+        log_det=-2 * xp.log(diagonal(xp, J)).sum(axis=(-2, -1)),
+        z=(d * (e - args.c)).sum(axis=(-2, -1)) + args.w * prior,
         near=near_rows,
         dense=args.dense - far.congruence(E),
-        near_c=(near * d[:, :, None]).sum(axis=1),
+        near_c=_transposed_times(near, d),
         dense_c=args.dense_c - far.transposed_times(d),
     )
 

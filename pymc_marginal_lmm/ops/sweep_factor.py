@@ -12,14 +12,16 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import (
+from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.ops.library import NUMPY
+from pymc_marginal_lmm.ops.node import (
     NO_SECOND_DERIVATIVE,
-    NUMPY,
     connected,
     entries,
+    pattern_of,
+    perform_many,
     store,
 )
-from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept, solve_levels, sweep, sweep_pullback
 from pymc_marginal_lmm.pattern import Pattern
 
@@ -63,6 +65,7 @@ class SweepFactor(Op):
     """
 
     __props__ = ("layout", "pattern", "constant_design")
+    gufunc_spec = (f"{__name__}.sweep_many", N_ARGUMENTS + N_INDICES, N_OUTPUTS)
 
     def __init__(
         self, layout: FactorLayout, pattern: Pattern | None, constant_design: bool
@@ -89,13 +92,7 @@ class SweepFactor(Op):
         return Apply(self, [*args, *indices], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
-        try:
-            with np.errstate(all="ignore"):
-                args = Sweepable(*inputs[:N_ARGUMENTS])
-                levels = solve_levels(NUMPY, self.layout, args)
-                results = sweep(NUMPY, self.pattern, args, levels)
-        except np.linalg.LinAlgError:
-            results = Swept(*(np.full(out.type.shape, np.nan) for out in node.outputs))
+        results = _swept(self.layout, self.pattern, inputs[:N_ARGUMENTS])
         store(node, results, output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
@@ -121,6 +118,41 @@ class SweepFactor(Op):
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         return [tuple(map(pt.constant, out.type.shape)) for out in node.outputs]
+
+
+def _swept(
+    layout: FactorLayout, pattern: Pattern | None, arguments: Sequence[np.ndarray]
+) -> tuple[np.ndarray, ...]:
+    def function(*arguments: np.ndarray) -> Swept:
+        args = Sweepable(*arguments)
+        return sweep(NUMPY, pattern, args, solve_levels(NUMPY, layout, args))
+
+    def failed(*arguments: np.ndarray) -> Swept:
+        args = Sweepable(*arguments)
+        (M, _, k), q = args.near.shape, args.dense_c.size
+        shapes = Swept((), (), (M, k, k + q), (q, q), (M, k), (q,))
+        return Swept(*(np.full(shape, np.nan, dtype=args.A.dtype) for shape in shapes))
+
+    ndims = Sweepable(0, 3, 3, 3, 3 if pattern is None else 2, 2, 2, 1, 2, 1)
+    # With a sparse coupling, arithmetic outweighs the overhead.
+    return perform_many(
+        function,
+        failed,
+        arguments,
+        (ndims, Swept(0, 0, 3, 2, 2, 1)),
+        at_once=pattern is None or arguments[0].ndim == 0,
+    )
+
+
+def sweep_many(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Sweep where :class:`SweepFactor` has axes in front; indices are the same for all."""
+    arguments, indices = inputs[:N_ARGUMENTS], inputs[N_ARGUMENTS:]
+    span, starts, columns = (
+        x[(0,) * (x.ndim - ndim)] for x, ndim in zip(indices, (2, 1, 1), strict=True)
+    )
+    args = Sweepable(*arguments)
+    layout = FactorLayout.of(args.A.shape[-3], span)
+    return _swept(layout, pattern_of(starts, columns, args.dense_c.shape[-1]), arguments)
 
 
 class SweepFactorPullback(Op):

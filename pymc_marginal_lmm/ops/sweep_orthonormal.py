@@ -12,8 +12,9 @@ from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
 from pytensor.scalar import upcast
 
-from pymc_marginal_lmm.ops.block_solve import NO_SECOND_DERIVATIVE, NUMPY, connected, store
 from pymc_marginal_lmm.ops.layout import FactorLayout
+from pymc_marginal_lmm.ops.library import NUMPY
+from pymc_marginal_lmm.ops.node import NO_SECOND_DERIVATIVE, connected, perform_many, store
 from pymc_marginal_lmm.ops.orthonormal import (
     Orthonormal,
     Remaining,
@@ -47,6 +48,7 @@ class SweepOrthonormal(Op):
     """
 
     __props__ = ("layout",)
+    gufunc_spec = (f"{__name__}.sweep_many", N_ARGUMENTS + 1, len(Remaining._fields))
 
     def __init__(self, layout: FactorLayout) -> None:
         self.layout = layout
@@ -64,15 +66,7 @@ class SweepOrthonormal(Op):
         return Apply(self, [*args, span], outputs)
 
     def perform(self, node: Apply, inputs: Sequence, output_storage: list) -> None:
-        try:
-            with np.errstate(all="ignore"):
-                args = Orthonormal(*inputs[:N_ARGUMENTS])
-                results = sweep_orthonormal(
-                    NUMPY, args, solve_orthonormal(NUMPY, self.layout, args)
-                )
-        except np.linalg.LinAlgError:
-            results = Remaining(*(np.full(out.type.shape, np.nan) for out in node.outputs))
-        store(node, results, output_storage)
+        store(node, _swept(self.layout, inputs[:N_ARGUMENTS]), output_storage)
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
         return [
@@ -94,6 +88,27 @@ class SweepOrthonormal(Op):
 
     def infer_shape(self, node: Apply, shapes: list) -> list:
         return [(), (), shapes[6], shapes[7]]
+
+
+def _swept(layout: FactorLayout, arguments: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+    def function(*arguments: np.ndarray) -> Remaining:
+        args = Orthonormal(*arguments)
+        return sweep_orthonormal(NUMPY, args, solve_orthonormal(NUMPY, layout, args))
+
+    def failed(*arguments: np.ndarray) -> Remaining:
+        args = Orthonormal(*arguments)
+        like = (np.zeros((), args.g.dtype), np.zeros((), args.g.dtype), args.dense, args.dense_c)
+        return Remaining(*(np.full_like(x, np.nan) for x in like))
+
+    ndims = Orthonormal(0, 3, 3, 3, 2, 2, 2, 1), Remaining(0, 0, 2, 1)
+    return perform_many(function, failed, arguments, ndims)
+
+
+def sweep_many(*inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Sweep where :class:`SweepOrthonormal` has axes in front; ``span`` is the same for all."""
+    *arguments, span = inputs
+    n_levels = arguments[2].shape[-3]
+    return _swept(FactorLayout.of(n_levels, span[(0,) * (span.ndim - 2)]), arguments)
 
 
 class SweepOrthonormalPullback(Op):

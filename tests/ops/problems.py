@@ -8,7 +8,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
+from numpy.testing import assert_allclose
+from pytensor.graph.op import Op
+from pytensor.graph.replace import vectorize_graph
 
 from pymc_marginal_lmm.ops import LogEvidence, SweepFactor
 from pymc_marginal_lmm.ops.layout import FactorLayout
@@ -97,6 +101,25 @@ def complex_steps(function: Callable[[np.ndarray], complex], x: np.ndarray) -> n
         step[index] += 1e-30j
         bar[index] = function(step).imag / 1e-30
     return bar
+
+
+def assert_many(op: Op, args: Any, several: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """Compare an Op that has some arguments with an axis in front with one call after another."""
+    inputs = type(args)(*(pt.tensor(dtype=x.dtype, shape=x.shape) for x in args))
+    outputs = op(*inputs, return_list=True)
+    given = {
+        getattr(inputs, name): pt.tensor(shape=(None, *x.shape[1:])) for name, x in several.items()
+    }
+    many = vectorize_graph(outputs, given)
+    called = [given.get(x, x) for x in inputs]
+    at_once = pytensor.function(called, many, mode="FAST_COMPILE", on_unused_input="ignore")
+    one = pytensor.function(list(inputs), outputs, mode="FAST_COMPILE")
+    found = at_once(*args._replace(**several))
+    for i in range(len(next(iter(several.values())))):
+        expected = one(*args._replace(**{name: x[i] for name, x in several.items()}))
+        for name, ours, theirs in zip(range(len(found)), found, expected, strict=True):
+            assert_allclose(ours[i], theirs, rtol=1e-12, atol=1e-12, err_msg=str(name))
+    return found
 
 
 class Rows(NamedTuple):

@@ -17,7 +17,7 @@ from pymc_marginal_lmm.ops import SweepOrthonormal
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.orthonormal import Orthonormal, Remaining
 from tests.ops import problems
-from tests.ops.problems import complex_steps
+from tests.ops.problems import assert_many, complex_steps
 
 BACKENDS = ("FAST_COMPILE", "NUMBA", "JAX")
 GRADIENTS = ("w", "scale", "g", "dense", "dense_c")
@@ -197,3 +197,15 @@ def test_no_second_derivative_in_pytensor() -> None:
     first = pt.grad(value, inputs.w)
     with pytest.raises(NotImplementedError, match=r"jax\.hessian"):
         pt.grad(first, inputs.w)
+
+
+@pytest.mark.parametrize("batched", [("w", "scale"), ("g",), Orthonormal._fields], ids=str)
+@with_case
+def test_many_at_once(case: Case, batched: tuple[str, ...]) -> None:
+    """Axes in front, of some arguments only, as ``recover`` has them."""
+    factors = np.random.default_rng(1).uniform(0.5, 2, (len(batched), 4))
+    several = {
+        name: np.stack([factor * getattr(case.args, name) for factor in own])
+        for name, own in zip(batched, factors, strict=True)
+    }
+    assert_many(SweepOrthonormal(case.layout), case.args, several)

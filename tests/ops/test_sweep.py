@@ -19,8 +19,9 @@ from pymc.sampling.jax import get_jaxified_graph
 from pymc_marginal_lmm.ops import SweepFactor
 from pymc_marginal_lmm.ops.layout import FactorLayout
 from pymc_marginal_lmm.ops.sweep import Sweepable, Swept
+from pymc_marginal_lmm.pattern import Pattern
 from tests.ops import problems
-from tests.ops.problems import complex_steps
+from tests.ops.problems import assert_many, complex_steps
 
 BACKENDS = ("FAST_COMPILE", "NUMBA", "JAX")
 DESIGN = ("A", "near", "far")
@@ -222,3 +223,31 @@ def test_no_second_derivative_in_pytensor() -> None:
     first = pt.grad(value, inputs.w)
     with pytest.raises(NotImplementedError, match=r"jax\.hessian"):
         pt.grad(first, inputs.w)
+
+
+@pytest.mark.parametrize("batched", [("w", "scale"), ("c",), Sweepable._fields], ids=str)
+@with_case
+def test_many_at_once(case: Case, batched: tuple[str, ...]) -> None:
+    """Axes in front, of some arguments only, as ``recover`` has them."""
+    factors = dict(zip(batched, np.random.default_rng(1).uniform(0.5, 2, (99, 4)), strict=False))
+    several = {
+        name: np.stack([factor * getattr(case.args, name) for factor in factors[name]])
+        for name in batched
+    }
+    if "A" in several and case.layout.n_effects > 5:
+        several["A"][2] *= -1.0  # raises an error within LAPACK: others must not suffer
+    assert_many(SweepFactor(case.layout, None, True), case.args, several)
+
+
+def test_many_with_a_sparse_coupling() -> None:
+    case = CASES[0]
+    M, S, q = case.args.far.shape
+    columns = np.tile(np.arange(q, dtype="int32"), M)
+    pattern = Pattern(np.arange(0, M * q + 1, q, dtype="int32"), columns, q)
+    dense = case.args._replace(near=np.zeros((M, S, 0)))
+    sparse = dense._replace(far=dense.far.swapaxes(0, 1).reshape(S, M * q))
+    several = {"w": np.array([0.3, 1.0, 5.0])}
+    found = assert_many(SweepFactor(case.layout, pattern, True), sparse, several)
+    expected = assert_many(SweepFactor(case.layout, None, True), dense, several)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)

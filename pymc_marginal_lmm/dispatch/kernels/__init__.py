@@ -16,8 +16,8 @@ from pymc_marginal_lmm.dispatch.kernels.block_tridiagonal import (
     block_tridiagonal_pullback,
     block_tridiagonal_solve,
 )
-from pymc_marginal_lmm.dispatch.kernels.elimination import block_solve, block_solve_pullback
 from pymc_marginal_lmm.dispatch.kernels.evidence import log_evidence, log_evidence_pullback
+from pymc_marginal_lmm.dispatch.kernels.normal_draw import normal_draw
 from pymc_marginal_lmm.dispatch.kernels.orthonormal import (
     sweep_orthonormal,
     sweep_orthonormal_pullback,
@@ -25,13 +25,12 @@ from pymc_marginal_lmm.dispatch.kernels.orthonormal import (
 from pymc_marginal_lmm.dispatch.kernels.sweep import sweep, sweep_pullback
 
 __all__ = [
-    "block_solve",
-    "block_solve_pullback",
     "block_tridiagonal_draw",
     "block_tridiagonal_pullback",
     "block_tridiagonal_solve",
     "log_evidence",
     "log_evidence_pullback",
+    "normal_draw",
     "source_digest",
     "sweep",
     "sweep_orthonormal",

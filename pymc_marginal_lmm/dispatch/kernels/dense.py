@@ -28,6 +28,8 @@ __all__ = [
     "product",
     "scaled",
     "solve",
+    "solve_transposed",
+    "solve_triangular",
     "transpose",
 ]
 
@@ -357,13 +359,24 @@ def inverse(U, C):  # type: ignore[no-untyped-def]
 
 
 @njit(fastmath=FAST, error_model="numpy")
-def solve(U, x):  # type: ignore[no-untyped-def]
-    """Overwrite ``x`` by ``(UᵀU)⁻¹x``."""
-    n = U.shape[0]
-    for i in range(n):
+def solve_transposed(U, x):  # type: ignore[no-untyped-def]
+    """Overwrite ``x`` by ``U⁻ᵀx``."""
+    for i in range(U.shape[0]):
         x[i] /= U[i, i]
         u, below, c = U[i, i + 1 :], x[i + 1 :], x[i]
         for j in range(below.shape[0]):
             below[j] -= c * u[j]
-    for i in range(n - 1, -1, -1):
+
+
+@njit(fastmath=FAST, error_model="numpy")
+def solve_triangular(U, x):  # type: ignore[no-untyped-def]
+    """Overwrite ``x`` by ``U⁻¹x``."""
+    for i in range(U.shape[0] - 1, -1, -1):
         x[i] = (x[i] - dot(U[i, i + 1 :], x[i + 1 :])) / U[i, i]
+
+
+@njit(error_model="numpy")
+def solve(U, x):  # type: ignore[no-untyped-def]
+    """Overwrite ``x`` by ``(UᵀU)⁻¹x``."""
+    solve_transposed(U, x)
+    solve_triangular(U, x)
