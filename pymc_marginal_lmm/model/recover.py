@@ -300,15 +300,14 @@ class Drawer:
     ) -> None:
         kwargs: dict[str, Any] = {"mode": UNCOMPILED} | (compile_kwargs or {})
         kwargs |= {"random_seed": random_seed, "on_unused_input": "ignore"}
-        outputs = evaluated(outputs, parameters)
         try:
             inputs, many = over_draws(outputs, parameters)
         except (NotImplementedError, TypeError, ValueError):
             self.at_once = False
-            self.function = pymc_compile(parameters, outputs, **kwargs)
+            self.function = pymc_compile(parameters, evaluated(outputs, parameters), **kwargs)
         else:
             self.at_once = True
-            self.function = pymc_compile(inputs, many, **kwargs)
+            self.function = pymc_compile(inputs, evaluated(many, inputs), **kwargs)
 
     def __call__(self, columns: Sequence[np.ndarray], n: int) -> list[np.ndarray]:
         """Return the outputs for ``n`` values of the parameters, along a first axis."""

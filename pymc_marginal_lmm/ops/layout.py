@@ -25,7 +25,8 @@ class FactorLayout(NamedTuple):
     @classmethod
     def of(cls, n_levels: int, span: np.ndarray) -> FactorLayout:
         """Return what has this :attr:`span`."""
-        return cls(n_levels, *(tuple(column.tolist()) for column in span.T))
+        starts, widths = (tuple(column.tolist()) for column in span.T)
+        return cls(n_levels, starts, widths)
 
     @property
     def n_effects(self) -> int:

@@ -10,9 +10,11 @@ import pytensor.sparse
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
+from pytensor.graph.basic import Constant
 from scipy import sparse
 
 import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.model.recover import Recovery
 from tests.helpers import density, posterior_of_effects, random_point, unfolded
 
 GROUP = np.repeat(np.arange(4), 5)
@@ -291,3 +293,24 @@ def test_chunks_do_not_show(marginal: pm.Model, monkeypatch: pytest.MonkeyPatch)
     idata = mlmm.recover(draws(2, 20), model=marginal, random_seed=2, progressbar=False)
     assert idata["posterior"]["u"].shape[:2] == (2, 20)
     assert len(np.unique(idata["posterior"]["u"].values)) == idata["posterior"]["u"].size
+
+
+def test_what_nothing_changes_is_computed_once() -> None:
+    """And what data that can be set change is computed anew."""
+    with pm.Model() as model:
+        tau = pm.HalfNormal("tau")
+        u = pm.Normal("u", 0, tau, shape=4)
+        x = pm.Data("x", X)
+        pm.Deterministic("mu", u[GROUP] * x + np.sqrt(X**2))
+        pm.Normal("y", u[GROUP] * X, 1.0, observed=Y)
+    marginal = mlmm.marginalize(model)
+    function = Recovery(marginal, random_seed=1).draw.function
+    for node in function.maker.fgraph.toposort():
+        assert not all(isinstance(v, Constant) for v in node.inputs), node
+    idata = draws(1, 5)
+    for factor in (1.0, 3.0):
+        with marginal:
+            pm.set_data({"x": factor * X})
+        found = mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)["posterior"]
+        u = found["u"].values[..., GROUP]
+        assert_allclose(found["mu"].values, factor * u * X + np.abs(X), rtol=1e-10, atol=1e-12)
