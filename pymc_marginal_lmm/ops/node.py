@@ -78,10 +78,8 @@ def perform_many(
             except np.linalg.LinAlgError:
                 pass
             else:
-                return tuple(
-                    np.broadcast_to(x, batch + x.shape[x.ndim - ndim :])
-                    for x, ndim in zip(map(np.asarray, results), out_ndims, strict=True)
-                )
+                pairs_out = zip(map(np.asarray, results), out_ndims, strict=True)
+                return tuple(_filled(x, batch + x.shape[x.ndim - n :]) for x, n in pairs_out)
         full = [np.broadcast_to(x, batch + x.shape[x.ndim - ndim :]) for x, ndim in pairs]
         single = []
         for i in np.ndindex(batch):
@@ -93,6 +91,11 @@ def perform_many(
     return tuple(
         np.stack(outs).reshape(batch + np.shape(outs[0])) for outs in zip(*single, strict=True)
     )
+
+
+def _filled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Broadcast to a shape; what comes of it may be written into, as Ops in place do."""
+    return x if x.shape == shape else np.broadcast_to(x, shape).copy()
 
 
 def store(node: Apply, results: Sequence, output_storage: list) -> None:

@@ -15,6 +15,7 @@ import pytensor.tensor as pt
 import pytest
 from numpy.testing import assert_allclose
 from pymc.sampling.jax import get_jaxified_graph
+from pytensor.compile.mode import Mode
 
 from pymc_marginal_lmm.ops import SweepFactor
 from pymc_marginal_lmm.ops.layout import FactorLayout
@@ -251,3 +252,15 @@ def test_many_with_a_sparse_coupling() -> None:
     expected = assert_many(SweepFactor(case.layout, None, True), dense, several)
     for ours, theirs in zip(found, expected, strict=True):
         assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_results_may_be_overwritten() -> None:
+    """By operations in place, which PyTensor lets come after an Op."""
+    case = CASES[0]
+    inputs = symbols(case.args)
+    outputs = SweepFactor(case.layout, None, True)(*inputs, return_list=True)
+    mode = Mode(linker="py", optimizer="fast_run")
+    function = pytensor.function(list(inputs), [2 * out + 1 for out in outputs], mode=mode)
+    expected = pytensor.function(list(inputs), outputs, mode="FAST_COMPILE")(*case.args)
+    for found, one in zip(function(*case.args), expected, strict=True):
+        assert_allclose(found, 2 * one + 1, rtol=1e-12)
