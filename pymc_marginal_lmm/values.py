@@ -7,7 +7,7 @@ model must not pretend that they can still be changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 
@@ -25,7 +25,7 @@ from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.rewriting.shape import ShapeFeature
 from pytensor.tensor.shape import Shape
 
-__all__ = ["NotKnown", "Values"]
+__all__ = ["NotKnown", "Values", "interpret"]
 
 _INTERPRETER = Mode(linker="py", optimizer=None)
 
@@ -34,7 +34,10 @@ class NotKnown(Exception):
     """A value depends on something that is sampled."""
 
 
-def _interpret(variables: Sequence[Variable], given: dict[Variable, Variable]) -> list[np.ndarray]:
+def interpret(
+    variables: Sequence[Variable], given: Mapping[Variable, Variable] | None = None
+) -> list[np.ndarray]:
+    """Evaluate what depends on constants and shared variables only, without compiling it."""
     if given:
         variables = graph_replace(list(variables), given, strict=False)
     try:
@@ -101,7 +104,7 @@ class Values:
         if variable not in self._known:
             if self._sources([variable]):
                 return None
-            self._known[variable] = _interpret([variable], self._given)[0]
+            self._known[variable] = interpret([variable], self._given)[0]
         return self._known[variable]
 
     def structure(self, variable: Variable) -> np.ndarray:
@@ -122,7 +125,7 @@ class Values:
         if not all(_is_data(source) for source in sources):
             raise NotKnown
         self.structural |= {source.name or "": source for source in sources}
-        return _interpret([variable], self._given)[0]
+        return interpret([variable], self._given)[0]
 
     def shape(self, variable: Variable) -> tuple[int, ...]:
         """Return the shape of a tensor, whatever its values depend on.
@@ -145,7 +148,7 @@ class Values:
         self._learn_shapes(unknown)
         if not all(_is_data(source) for source in self._sources(unknown)):
             raise NotKnown
-        return tuple(int(length) for length in _interpret(lengths, self._given))
+        return tuple(int(length) for length in interpret(lengths, self._given))
 
     def _learn_shapes(self, variables: Sequence[Variable]) -> None:
         """Learn the shapes of tensors whose values are sampled, where variables depend on them."""

@@ -6,8 +6,8 @@ of :mod:`pymc_marginal_lmm.ops.sweep`, ``a = c1 + A11 v1``::
     u1 | δ2, y ~ Normal(w F11⁻¹Λ1ᵀ(a − Rδ2), F11⁻¹)        F11 = P1 + w Λ1ᵀA11Λ1
 
 where ``A11`` and ``c1`` are what the factors before it left. The dense block, which is all that is
-left then, has the same with ``A'``, ``c'`` and no ``R``. In a chain, what a
-level is nested in comes first.
+left then, has the same with ``A'``, ``c'`` and no ``R``. In a chain, what a level is nested in is
+drawn before it.
 """
 
 from __future__ import annotations

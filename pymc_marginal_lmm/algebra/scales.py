@@ -217,29 +217,19 @@ def trailing_columns(model: MixedModel) -> tuple[np.ndarray, Variable]:
     return sources, pt.reshape(packed, (-1,))[pt.constant(place)]
 
 
-def columns_product(
-    trailing: tuple[np.ndarray, Variable], X: Variable, columns: np.ndarray | None = None
-) -> Variable:
+def columns_product(trailing: tuple[np.ndarray, Variable], X: Variable) -> Variable:
     """``X Λ2``, ``Λ2`` as from :func:`trailing_columns`.
 
     Parameters
     ----------
     trailing : tuple
-    X : Variable, (…, q) or (…, N)
-    columns : array of int, (N,), optional
-        Columns that ``X`` has, row by row. Those of a trailing level come together in a row, all
-        or none.
+    X : Variable, (…, q)
     """
     sources, entries = trailing
-    q = sources.shape[1]
-    places = sources
-    if columns is not None:
-        places = (sources - np.arange(q))[:, columns] + np.arange(len(columns))
-        entries = entries[:, columns]
-    if len(places) > UNROLLED:
-        return (X[..., places.T] * entries.T).sum(axis=-1)
-    stays = (places == np.arange(places.shape[1])).all(axis=1)
-    moved = (X if own else X[..., place] for own, place in zip(stays, places, strict=True))
+    if len(sources) > UNROLLED:
+        return (X[..., sources.T] * entries.T).sum(axis=-1)
+    stays = (sources == np.arange(sources.shape[1])).all(axis=1)
+    moved = (X if own else X[..., source] for own, source in zip(stays, sources, strict=True))
     return reduce(add, (x * entries[k] for k, x in enumerate(moved)))
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pytensor
 import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
-from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import toposort
@@ -19,6 +17,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
 
 from pymc_marginal_lmm.model.marginal_rv import inline
+from pymc_marginal_lmm.values import interpret
 
 __all__ = ["evaluated", "inlined", "over_draws"]
 
@@ -53,7 +52,7 @@ def evaluated(outputs: Sequence[Variable], parameters: Sequence[Variable]) -> li
         else:
             needed.update(dict.fromkeys(known))
     needed.update(dict.fromkeys(out for out in outputs if out in fixed))
-    values = pytensor.function([], list(needed), mode=Mode(linker="py", optimizer=None))()
+    values = interpret(list(needed))
     constants = [pt.constant(x, dtype=v.dtype) for v, x in zip(needed, values, strict=True)]
     given = {
         v: constant if v.type == constant.type else pt.specify_shape(constant, v.type.shape)

@@ -19,7 +19,7 @@ from pytensor.scalar import upcast
 from pymc_marginal_lmm.ops import cyclic_reduction
 from pymc_marginal_lmm.ops.cyclic_reduction import Factor, n_eliminated
 from pymc_marginal_lmm.ops.library import NUMPY
-from pymc_marginal_lmm.ops.node import NO_SECOND_DERIVATIVE, connected, store
+from pymc_marginal_lmm.ops.node import NO_SECOND_DERIVATIVE, connected, perform_many, store
 
 __all__ = [
     "BlockTridiagonalDraw",
@@ -79,27 +79,19 @@ def counts(m: int | None) -> tuple[int, int, int]:
 
 
 def solve_block_tridiagonal(D: np.ndarray, E: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Do what :class:`BlockTridiagonalSolve` does, perhaps with axes in front.
+    """Do what :class:`BlockTridiagonalSolve` does, perhaps with axes in front."""
 
-    A system that is not positive definite spoils a batch, which is then solved one by one.
-    """
-    D, E, h = _broadcast([D, E, h])
-    batch = h.shape[:-3]
-    try:
-        with np.errstate(all="ignore"):
-            log_det, factor = cyclic_reduction.factorize(NUMPY, D, E)
-            t = cyclic_reduction.forward(NUMPY, factor, h)
-            x = cyclic_reduction.backward(NUMPY, factor, t)
-    except np.linalg.LinAlgError:
-        if batch:
-            single = [solve_block_tridiagonal(D[i], E[i], h[i]) for i in np.ndindex(batch)]
-            return tuple(
-                np.stack(outs).reshape(batch + np.shape(outs[0]))
-                for outs in zip(*single, strict=True)
-            )
+    def solve(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        D, E, h = _broadcast(arrays)
+        log_det, factor = cyclic_reduction.factorize(NUMPY, D, E)
+        t = cyclic_reduction.forward(NUMPY, factor, h)
+        return log_det, cyclic_reduction.backward(NUMPY, factor, t), *factor
+
+    def failed(D: np.ndarray, E: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, ...]:
         shapes = ((), h.shape, *((count, *D.shape[1:]) for count in counts(len(D))))
         return tuple(np.full(shape, np.nan, dtype=h.dtype) for shape in shapes)
-    return np.asarray(log_det), x, *factor
+
+    return perform_many(solve, failed, (D, E, h), ((3, 3, 3), (0, 3, 3, 3, 3)))
 
 
 def _broadcast(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
