@@ -44,6 +44,7 @@ MAY_IMPORT = {
         "errors",
         "importance",
         "structure",
+        "values",
     },
     "explain": {"algebra", "analysis", "errors", "model", "structure"},
     "examples": {"examples"},
