@@ -20,7 +20,8 @@ from pymc.stats import compute_log_likelihood, compute_log_prior
 from xarray import DataTree
 
 from pymc_marginal_lmm.model.arguments import checked_names, checked_options
-from pymc_marginal_lmm.model.recover import Drawer, Recovery, merged
+from pymc_marginal_lmm.model.draws import column_of, merged, over_parameters
+from pymc_marginal_lmm.model.recover import Drawer, Recovery
 
 __all__ = ["Wanted", "complete", "wanted"]
 
@@ -174,7 +175,7 @@ def _exchange_value_variables(idata: DataTree, marginal: Model, plain: Model) ->
         for rv in marginal.free_RVs
         if marginal.rvs_to_transforms[rv] is not None
     ]
-    forward = Drawer(plain.free_RVs, list(transforms.values()))
+    forward = Drawer(*over_parameters(plain, plain.free_RVs, list(transforms.values())))
     for source in ("posterior", "warmup_posterior"):
         if source not in idata.children:
             continue
@@ -184,11 +185,7 @@ def _exchange_value_variables(idata: DataTree, marginal: Model, plain: Model) ->
         own = source.replace("posterior", "unconstrained_posterior")
         group = own if own in idata.children else source
         shape = draws.sizes["chain"], draws.sizes["draw"]
-        columns = [
-            draws[rv.name].transpose("chain", "draw", ...).values.astype(rv.type.dtype)
-            for rv in plain.free_RVs
-        ]
-        columns = [values.reshape(-1, *values.shape[2:]) for values in columns]
+        columns = [column_of(draws[rv.name], rv) for rv in plain.free_RVs]
         with np.errstate(all="ignore"):  # the logarithm of a scale that is zero
             found = forward(columns, shape[0] * shape[1])
         values = {

@@ -19,7 +19,7 @@ from pymc_marginal_lmm.importance import Integral, integrate
 from pymc_marginal_lmm.importance.integrate import Round, khat_threshold
 from pymc_marginal_lmm.importance.modes import LogDensity, NoMode
 from pymc_marginal_lmm.model.compiled import CompiledModel
-from pymc_marginal_lmm.model.recover import as_dataset
+from pymc_marginal_lmm.model.draws import as_dataset
 from pymc_marginal_lmm.model.value_space import ValueSpace
 
 __all__ = [

@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from arviz_base import dict_to_dataset
 from pymc.model.core import Model
 from pymc.pytensorf import compile as pymc_compile
 from pymc.pytensorf import reseed_rngs
 from pytensor import config
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
 from pytensor.tensor.random.type import RandomType
 from rich.progress import track
 from xarray import Dataset, DataTree
@@ -29,9 +27,17 @@ from pymc_marginal_lmm.model.arguments import (
 )
 from pymc_marginal_lmm.model.batched import evaluated, inlined, over_draws
 from pymc_marginal_lmm.model.conditional import ConditionalRV, conditional
+from pymc_marginal_lmm.model.draws import (
+    as_dataset,
+    check_parameters,
+    column_of,
+    merged,
+    over_parameters,
+    shown_point,
+)
 from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops, recoverable
 
-__all__ = ["Drawer", "Recovery", "as_dataset", "merged", "recover"]
+__all__ = ["Drawer", "Recovery", "recover"]
 
 UNCOMPILED = Mode(linker="py", optimizer=None)
 """For a few calls, each over many draws, rewriting a graph costs more than it saves."""
@@ -157,9 +163,9 @@ class Recovery:
             self.full = conditional(model, [*self.names, *self.effects])
             outputs = [self.full[name] for name in (*self.effects, *self.names)]
             # A Deterministic may hold responses: these are data here, not to be drawn.
-            data = {rv: self.full.rvs_to_values[rv] for rv in self.full.observed_RVs}
-            outputs = inlined(graph_replace(outputs, data, strict=False), ConditionalRV)
-            self.parameters = [self.full[rv.name] for rv in model.free_RVs]
+            parameters = [self.full[rv.name] for rv in model.free_RVs]
+            self.parameters, outputs = over_parameters(self.full, parameters, outputs)
+            outputs = inlined(outputs, ConditionalRV)
             self.draw = Drawer(self.parameters, outputs, random_seed, compile_kwargs)
 
     def reseed(self, random_seed: int | list[int] | None) -> None:
@@ -191,7 +197,7 @@ class Recovery:
         numpy.linalg.LinAlgError
             A draw's posterior precision is not positive definite.
         """
-        _check_parameters(self.parameters, posterior)
+        check_parameters(self.parameters, posterior)
         n_chains, n_draws = (posterior.sizes[dim] for dim in ("chain", "draw"))
         results = self._values(posterior, n_chains, n_draws, progressbar) if self.names else {}
         return as_dataset(results, self.full, posterior, dims or {}, coords or {})
@@ -199,7 +205,7 @@ class Recovery:
     def _values(
         self, posterior: Dataset, n_chains: int, n_draws: int, progressbar: bool
     ) -> dict[str, np.ndarray]:
-        columns = [_column(posterior[rv.name], rv) for rv in self.parameters]
+        columns = [column_of(posterior[rv.name], rv) for rv in self.parameters]
         chunks = [slice(i, i + self.chunk) for i in range(0, n_chains * n_draws, self.chunk)]
         parts: list[list[np.ndarray]] = []
         for chunk in track(chunks, "Recovering effects", disable=not progressbar):
@@ -214,7 +220,7 @@ class Recovery:
                     raise np.linalg.LinAlgError(
                         f"No draw of '{name}' at chain {chain}, draw {at}: the posterior "
                         "precision of the effects could not be factorised at these parameter "
-                        f"values ({_point(self.parameters, posterior, chain, at)})."
+                        f"values ({shown_point(self.parameters, posterior, chain, at)})."
                     )
             parts.append(values[len(self.effects) :])
         return {
@@ -233,46 +239,6 @@ def _compiler_seed(random_seed: Any) -> int | list[int] | None:
     if isinstance(random_seed, np.random.SeedSequence):
         return random_seed.generate_state(4).tolist()
     return np.asarray(random_seed).tolist()
-
-
-def _check_parameters(parameters: Sequence[Variable], posterior: Dataset) -> None:
-    if missing := [rv.name for rv in parameters if rv.name not in posterior]:
-        raise ValueError(
-            f"idata.posterior has no draws of {', '.join(map(repr, missing))}, on which the "
-            "integrated effects depend. Was it sampled from this marginal model?"
-        )
-    for rv in parameters:
-        draws = posterior[rv.name]
-        found = [draws.sizes[dim] for dim in draws.dims if dim not in ("chain", "draw")]
-        fits = len(found) == rv.type.ndim and len(draws.dims) == rv.type.ndim + 2
-        if not fits or any(n not in (None, m) for n, m in zip(rv.type.shape, found, strict=True)):
-            raise ValueError(
-                f"idata.posterior has '{rv.name}' with dims {draws.dims} of lengths {draws.shape}; "
-                f"chain and draw, and then {rv.type.shape} are right. Was it sampled from this "
-                "marginal model?"
-            )
-
-
-def merged(posterior: Dataset, recovered: Dataset) -> Dataset:
-    """Put recovered draws in the place of earlier ones, whose dims may have been shorter."""
-    kept = posterior.drop_vars([name for name in recovered.data_vars if name in posterior])
-    for dim, index in recovered.indexes.items():
-        if dim not in kept.indexes or kept.indexes[dim].equals(index):
-            continue
-        # Merging would silently drop new levels.
-        if users := [str(name) for name, draws in kept.data_vars.items() if dim in draws.dims]:
-            raise ValueError(
-                f"The posterior has {', '.join(map(repr, users))} with other coords of '{dim}' "
-                "than this model. Recover them too, remove them, or pass "
-                "extend_inferencedata=False."
-            )
-        kept = kept.drop_vars(str(dim))
-    return kept.assign(recovered.data_vars)
-
-
-def _column(draws: Any, rv: Variable) -> np.ndarray:
-    values = draws.transpose("chain", "draw", ...).values.astype(rv.type.dtype)
-    return values.reshape(-1, *values.shape[2:])
 
 
 def _bytes_per_draw(model: Model) -> int:
@@ -320,31 +286,3 @@ class Drawer:
         """Start over with another seed."""
         rngs = [v for v in self.function.get_shared() if isinstance(v.type, RandomType)]
         reseed_rngs(rngs, random_seed)
-
-
-def _point(parameters: Sequence, posterior: Any, chain: int, draw: int) -> str:
-    at = posterior.isel(chain=chain, draw=draw)
-    shown = [f"{rv.name}={np.round(at[rv.name].values, 6).tolist()}" for rv in parameters]
-    return ", ".join(shown)[:300]
-
-
-def as_dataset(
-    results: dict[str, np.ndarray],
-    model: Model,
-    posterior: Dataset,
-    own_dims: Mapping[str, Any],
-    own_coords: Mapping[Any, Any],
-) -> Dataset:
-    """Return results by name, ``(chain, draw, …)``, with dims and coords of a model."""
-    known: dict[str, Any] = {**model.named_vars_to_dims, **own_dims}
-    dims: dict[Any, Any] = {name: list(known[name]) for name in results if known.get(name)}
-    used = {dim for names in dims.values() for dim in names}
-    coords: dict[Any, Any] = {
-        dim: np.asarray(values)
-        for dim, values in {**model.coords, **own_coords}.items()
-        if dim in used and values is not None
-    }
-    dataset = dict_to_dataset(results, dims=dims, coords=coords)
-    return dataset.assign_coords(
-        {dim: posterior[dim] for dim in ("chain", "draw") if dim in posterior.coords}
-    )

@@ -11,9 +11,12 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
 from pytensor.graph.basic import Constant
+from pytensor.graph.traversal import ancestors
+from pytensor.tensor.random.op import RandomVariable
 from scipy import sparse
 
 import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.model.draws import over_parameters
 from pymc_marginal_lmm.model.recover import Recovery
 from tests.helpers import density, posterior_of_effects, random_point, unfolded
 
@@ -314,3 +317,30 @@ def test_what_nothing_changes_is_computed_once() -> None:
         found = mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)["posterior"]
         u = found["u"].values[..., GROUP]
         assert_allclose(found["mu"].values, factor * u * X + np.abs(X), rtol=1e-10, atol=1e-12)
+
+
+@pytest.fixture
+def with_a_prior_of_data() -> pm.Model:
+    """A scale whose prior depends on an observed variable, and whose transform does."""
+    with pm.Model() as model:
+        seen = pm.Exponential("seen", 1.0, observed=np.array([1.0, 2.0]))
+        tau = pm.Uniform("tau", 0.0, 3 * seen.max())
+        u = pm.Normal("u", 0, tau, shape=3)
+        pm.Normal("y", u[np.repeat([0, 1, 2], 4)], 1.0, observed=np.full(12, 9.0))
+    return model
+
+
+def test_a_prior_of_data_does_not_draw_parameters_anew(with_a_prior_of_data: pm.Model) -> None:
+    marginal = mlmm.marginalize(with_a_prior_of_data)
+    tau = xr.DataArray(np.full((1, 50), 1e-6), dims=["chain", "draw"])
+    idata = xr.DataTree.from_dict({"posterior": xr.Dataset({"tau": tau})})
+    drawn = mlmm.recover(idata, model=marginal, progressbar=False)
+    assert abs(drawn["posterior"]["u"]).max() < 1e-4
+
+
+def test_nothing_random_is_above_parameters(with_a_prior_of_data: pm.Model) -> None:
+    model = with_a_prior_of_data
+    tau = model["tau"]
+    value = model.rvs_to_transforms[tau].forward(tau, *tau.owner.inputs)
+    _, outputs = over_parameters(model, model.free_RVs, [value])
+    assert not any(v.owner and isinstance(v.owner.op, RandomVariable) for v in ancestors(outputs))

@@ -40,7 +40,8 @@ class Variable:
     ``how`` is what follows the parameters in the code: ``shape=(4,)``, ``dims='g0'``, nothing if
     mean and scale have the shape already; for ``MvNormal`` it starts with ``chol``, ``cov`` or
     ``tau``. ``lag`` is the correlation of an ``AR``, ``prior`` the distribution of a scale, or of
-    those of an ``LKJ``. ``Missing`` are missing rows of a response, to PyMC a variable.
+    those of an ``LKJ``. ``Missing`` are missing rows of a response, to PyMC a variable; ``Seen`` is
+    observed, for priors to depend on it.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Variable:
             "ICAR": f"pm.ICAR({name}, W={weights(self)}, sigma={scale}, zero_sum_stdev={SUM_SD})",
             "Uniform": f"pm.Uniform({name}, -1.0, 1.0{more})",
             "HalfNormal": f"pm.{self.prior.replace('(', f'({name}, ', 1)[:-1]}{more})",
+            "Seen": f"pm.Exponential({name}, 1.0, observed=np.full({self.shape}, 3.0))",
             "StudentT": f"pm.StudentT({name}, nu=4.0, mu=0.0, sigma=1.0{more})",
             "LKJ": f"pm.LKJCholeskyCov({name}, n={self.shape[-1] if self.shape else 0}, eta=2.0, "
             f"sd_dist=pm.{self.prior.replace('(', '.dist(', 1)})[0]",

@@ -1,7 +1,8 @@
 """Recipes in which a variable has another role than its place in the graph suggests.
 
 Effects that others depend on by their shape only, responses without rows, and responses that
-others depend on: none of this changes what the model means for the effects.
+others depend on, priors that depend on data: none of this changes what the model means for the
+effects.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ BY_SHAPE = (
 )
 """What depends on a variable ``v`` of some shape, but not on its value."""
 
+SEEN = Variable("seen_", "Seen", (3,))
+GIVEN = "HalfNormal(2.0 + seen_.mean())"
+"""The prior of a scale that depends on an observed variable."""
+
 OF_DATA = (
     'pm.Poisson("counts", pt.exp(0.1 * model["{y}"].ravel()), observed=np.ones({n}, dtype=int))',
     'pm.StudentT("heavy", 4.0, mu=model["{y}"].ravel(), observed=np.ones({n}))',
@@ -59,6 +64,12 @@ def recipes_with_roles(draw: st.DrawFn) -> Recipe:
         extras.append(draw(st.sampled_from(OF_DATA)).format(y=first.name, n=n))
     if draw(st.booleans()):
         recipe = _with_a_follower(draw, recipe, first, n)
+    if draw(st.booleans()):
+        given = (
+            replace(v, prior=GIVEN) if v.family in ("HalfNormal", "LKJ") else v
+            for v in recipe.variables
+        )
+        recipe = replace(recipe, variables=(SEEN, *given))
     return replace(recipe, extras=tuple(extras))
 
 
