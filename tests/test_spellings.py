@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 
 import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.analysis import terms
 from tests.helpers import dense_reference, random_point, unfolded
 from tests.random_models import Expression, Name, Op, Recipe, Response, Variable, spellings
 from tests.random_models.expressions import Number
@@ -354,6 +355,30 @@ def test_latent_variables_are_one_small_block_per_person(name: str) -> None:
 @pytest.mark.parametrize("name", LATENT)
 def test_latent_variables_have_the_right_density(name: str) -> None:
     check_density(built(name, 4))
+
+
+def sums_of_sums(times: int) -> pm.Model:
+    with pm.Model() as model:
+        u, v = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=M), pm.Normal("v", 0, 1, shape=M)
+        t = u[g] + v[g] * x
+        for _ in range(times):
+            t = t - t.sum() + t.sum()
+        pm.Normal("y", t, 0.7, observed=y)
+    return model
+
+
+def test_sums_of_sums_do_not_multiply_terms() -> None:
+    """Each would make 193 of every term, so that five of them do not fit into a memory."""
+    assert_alike(sums_of_sums(0), sums_of_sums(5))
+    check_density(sums_of_sums(5))
+
+
+def test_too_many_terms_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terms, "LARGEST", 1000)
+    with pytest.raises(
+        mlmm.NotMarginalizable, match=r"'u': .* many of its elements, [0-9,]+ pairs"
+    ):
+        mlmm.marginalize(sums_of_sums(1), ["u"])
 
 
 def test_absent_answers() -> None:

@@ -29,8 +29,16 @@ from pytensor.graph.traversal import ancestors, io_toposort
 from pymc_marginal_lmm.analysis.factors import FactorReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
 from pymc_marginal_lmm.analysis.remedies import Remedy
+from pymc_marginal_lmm.analysis.rows import added_up
 from pymc_marginal_lmm.analysis.rules import is_nonlinear, rule_for, summands
-from pymc_marginal_lmm.analysis.terms import Factor, Linear, Refusal, Terms, sum_linear
+from pymc_marginal_lmm.analysis.terms import (
+    Factor,
+    Linear,
+    Refusal,
+    Terms,
+    TooManyTerms,
+    sum_linear,
+)
 from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["AffineReader"]
@@ -116,12 +124,19 @@ class AffineReader:
             )
         try:
             results = rule(self, node, parts)
-            return [{v: t for v, t in linear.items() if t.positions.size} for linear in results]
+            return [self._added_up(linear, parts) for linear in results]
         except NotKnown:
             self.refuse(
                 node,
                 "an index or a shape depends on a sampled variable",
                 Remedy.KNOWN_INDICES,
+            )
+        except TooManyTerms as error:
+            self.refuse(
+                node,
+                "each element of the result depends on many of its elements, "
+                f"{error.args[0]:,} pairs in all",
+                Remedy.RANDOM_WALK,
             )
         except IndexError as error:
             self.refuse(
@@ -135,6 +150,15 @@ class AffineReader:
                 f"shapes do not fit ({error})",
                 Remedy.AS_MANY_LEVELS,
             )
+
+    @staticmethod
+    def _added_up(linear: Linear, parts: Sequence[Linear]) -> Linear:
+        added: Linear = {}
+        for leaf, terms in linear.items():
+            before = [part[leaf].positions.shape[-1] for part in parts if leaf in part]
+            if terms.positions.size:
+                added[leaf] = added_up(terms, max(before, default=0))
+        return added
 
     def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
         """Refuse all effects that enter ``node``."""

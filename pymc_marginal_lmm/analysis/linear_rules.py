@@ -18,12 +18,12 @@ from pytensor.tensor.linalg.solvers.core import SolveBase
 from pytensor.tensor.signal.conv import Convolve1d, Convolve2d
 
 from pymc_marginal_lmm.analysis.reader import Reader
-from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.terms import (
     NOTHING,
     ONE,
     Factor,
     Linear,
+    TooManyTerms,
     refuse_product,
     sum_linear,
 )
@@ -34,13 +34,9 @@ LARGEST = 10_000_000
 """Most terms that a rule makes, for one leaf."""
 
 
-def _check_size(reader: Reader, node: Apply, n_terms: int) -> None:
+def _check_size(n_terms: int) -> None:
     if n_terms > LARGEST:
-        reader.refuse(
-            node,
-            f"each element of the result depends on many of its elements, {n_terms:,} pairs in all",
-            Remedy.RANDOM_WALK,
-        )
+        raise TooManyTerms(n_terms)
 
 
 def cumulative_sum(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
@@ -54,7 +50,7 @@ def cumulative_sum(reader: Reader, node: Apply, parts: list[Linear]) -> list[Lin
     earlier = np.tril(np.ones((n, n), dtype=bool))
     linear = {}
     for leaf, terms in parts[0].items():
-        _check_size(reader, node, here.size * n * terms.positions.shape[-1])
+        _check_size(here.size * n * terms.positions.shape[-1])
         elements = np.where(earlier, here[..., None, :], NOTHING)
         summed = terms.take(elements).absorb([elements.ndim - 1])
         back = np.moveaxis(np.arange(here.size).reshape(here.shape), -1, axis)
@@ -111,7 +107,7 @@ def _mapped(reader: Reader, node: Apply, parts: list[Linear], i: int, out: int) 
     ]
     shape, shape_out = reader.shape(node.inputs[i]), reader.shape(node.outputs[out])
     size, size_out = (int(np.prod(s, dtype=int)) for s in (shape, shape_out))
-    _check_size(reader, node, size * size_out)
+    _check_size(size * size_out)
     zero = inputs[i]
     # What the operation adds to that (the value on a diagonal) is no part of the linear part.
     argument = zero.type()

@@ -1,4 +1,4 @@
-"""Bring the terms of all responses into one table with a row per observation."""
+"""Add up terms that are the same, and bring those of all responses into one table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,20 @@ import numpy as np
 
 from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Terms
 
-__all__ = ["stack_rows"]
+__all__ = ["added_up", "stack_rows"]
+
+MANY = 64
+"""From so many terms of an element on, those that are the same are added up before they multiply:
+sums of sums would hold each of them a million times."""
+
+
+def added_up(terms: Terms, before: int) -> Terms:
+    """Return the same tensor with fewer terms, if an operation has made many out of ``before``."""
+    if terms.positions.shape[-1] <= max(MANY, before):
+        return terms
+    table = _merge_columns(_add_up(_table(terms, int(np.prod(terms.shape, dtype=int)))))
+    shape = (*terms.shape, table.positions.shape[-1])
+    return Terms(*(a.reshape(shape) for a in (table.positions, table.numbers, table.places)))
 
 
 def stack_rows(parts: Sequence[tuple[int, Terms | None]]) -> Terms:

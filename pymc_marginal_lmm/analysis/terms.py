@@ -22,6 +22,7 @@ __all__ = [
     "Linear",
     "Refusal",
     "Terms",
+    "TooManyTerms",
     "describe",
     "refuse_product",
     "sum_linear",
@@ -34,6 +35,14 @@ ONE = -1
 """Place of a coefficient that holds no parameter."""
 
 DISCRETE = {*integer_dtypes, "bool"}
+
+
+LARGEST = 200_000_000
+"""Most terms of a tensor, for one leaf."""
+
+
+class TooManyTerms(Exception):
+    """A tensor would have more terms than anybody wants to wait for."""
 
 
 class Refusal(Exception):
@@ -130,7 +139,15 @@ class Terms:
         return Terms(change(self.positions), change(self.numbers), change(self.places))
 
     def take(self, elements: np.ndarray) -> Terms:
-        """Return a tensor made of the given elements (of the raveled tensor, or ``NOTHING``)."""
+        """Return a tensor made of the given elements (of the raveled tensor, or ``NOTHING``).
+
+        Raises
+        ------
+        TooManyTerms
+            Rather than to fill the memory.
+        """
+        if elements.size * self.positions.shape[-1] > LARGEST:
+            raise TooManyTerms(elements.size * self.positions.shape[-1])
         flat = (int(np.prod(self.shape, dtype=int)), self.positions.shape[-1])
         present = elements >= 0
         rows = np.where(present, elements, 0)
