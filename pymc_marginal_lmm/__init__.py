@@ -13,6 +13,7 @@ from pymc_marginal_lmm.model.compiled import CompiledModel, compile_model
 from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.fit import fit
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
+from pymc_marginal_lmm.model.log_likelihood import compute_log_likelihood
 from pymc_marginal_lmm.model.marginalize import marginalize
 from pymc_marginal_lmm.model.noncenter import noncenter
 from pymc_marginal_lmm.model.recover import recover
@@ -28,6 +29,7 @@ __all__ = [
     "Explanation",
     "NotMarginalizable",
     "compile_model",
+    "compute_log_likelihood",
     "conditional",
     "explain",
     "finish_bambi",

@@ -174,6 +174,16 @@ BAD_METHODS: dict[str, tuple[Call, str]] = {
     "list": (lambda w: ["nuts"], r"method must be .*not \['nuts'\]"),
 }
 
+BAD_GROUPS: dict[str, tuple[Call, str]] = {
+    "nothing": (lambda w: None, "must be 'row', the name .*, or labels of all rows, not NoneType"),
+    "number": (lambda w: 3, "must be 'row', .*, not int"),
+    "unknown": (lambda w: "item", r"'item' is neither 'row', .* which are 'u', 'level'\. Any"),
+    "sampled": (lambda w: "tau", "'tau' is neither 'row', nor integrated effects"),
+    "too short": (lambda w: G[1:], r"labels of 'y' have shape \(19,\), and its rows \(20,\)"),
+    "missing": (lambda w: np.where(G == 1, np.nan, G), r"row 5 has no label \(.*nan"),
+    "of another": (lambda w: {"z": G}, r"labels of \['z'\]; those of \['y'\] are needed"),
+}
+
 PLAIN = {
     "the plain model": (lambda w: w.model, "model has no integrated effects: pass the model that"),
     "Bambi's": (lambda w: bambi_model(), "model has no integrated effects: pass the model that"),
@@ -224,6 +234,13 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
             lambda w: None,
             [("", {"str": (lambda w: "JAX", "compile_kwargs must be a dict of keyword")})],
         ),
+    },
+    "compute_log_likelihood": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
+        "leave_out": (lambda w: "row", [("leave_out.*", BAD_GROUPS)]),
+        "extend_inferencedata": (lambda w: True, [("extend_inferencedata ", BAD_FLAGS)]),
+        "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
     },
     "compile_model": {
         "model": (lambda w: w.model, [("", NO_MODEL)]),
@@ -325,6 +342,7 @@ def test_the_model_of_the_context(name: str) -> None:
     rest: dict[str, Any] = {
         "noncenter": {"rvs": "u"},
         "recover": {"idata": world.idata, "progressbar": False},
+        "compute_log_likelihood": {"idata": world.idata, "progressbar": False},
         "fit": {"draws": 3, "chains": 1, "progressbar": False},
         "sample": {"draws": 3, "tune": 3, "chains": 1, "cores": 1, "nuts_sampler": "pymc"},
     }.get(name, {})
@@ -394,8 +412,28 @@ def test_names_twice_and_in_any_sequence() -> None:
 def test_draws_of_another_model(change: Callable, message: str) -> None:
     world = World()
     world.idata["posterior"] = change(world.idata["posterior"].to_dataset())
-    with pytest.raises(ValueError, match=message):
-        mlmm.recover(world.idata, model=world.marginal, progressbar=False)
+    for verb in (mlmm.recover, mlmm.compute_log_likelihood):
+        with pytest.raises(ValueError, match=message):
+            verb(world.idata, model=world.marginal, progressbar=False)
+
+
+def test_likelihoods_without_effects() -> None:
+    with pm.Model() as model:
+        pm.Normal("y", pm.Laplace("b", 0, 1), 1.0, observed=Y)
+    with pytest.raises(ValueError, match="has no integrated effects"):
+        mlmm.compute_log_likelihood(World().idata, model=model)
+
+
+def test_an_intercept_that_bambi_has_moved() -> None:
+    priors = {"Intercept": bambi.Prior("StudentT", nu=4, mu=0, sigma=1)}
+    data = pd.DataFrame({"y": Y, "x": X, "g": np.array(list("abcd"))[G]})
+    model = bambi.Model("y ~ x + (1|g)", data, priors=priors)
+    idata = World().idata
+    one = idata["posterior"]["tau"]
+    posterior = xr.Dataset({name: one for name in ("Intercept", "1|g_sigma", "sigma")})
+    idata["posterior"] = posterior.assign_attrs(modeling_interface="bambi")
+    with pytest.raises(ValueError, match="Bambi has moved 'Intercept' to where all predictors"):
+        mlmm.compute_log_likelihood(idata, model=model)
 
 
 def test_draws_of_bambi() -> None:

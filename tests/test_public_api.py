@@ -103,6 +103,7 @@ def test_public_names() -> None:
         "Explanation",
         "NotMarginalizable",
         "compile_model",
+        "compute_log_likelihood",
         "conditional",
         "explain",
         "finish_bambi",
@@ -133,6 +134,10 @@ def test_public_names() -> None:
             "random_seed=None, backend=None, cores=None, progressbar=True)",
         ),
         ("compile_model", "(model=None, *, rvs_to_marginalize=None, backend=None)"),
+        (
+            "compute_log_likelihood",
+            "(idata, *, model=None, leave_out='row', extend_inferencedata=True, progressbar=True)",
+        ),
         ("unmarginalize", "(model=None)"),
         ("explain", "(model=None, rvs=None)"),
         (

@@ -42,7 +42,13 @@ from pymc_marginal_lmm.algebra.weights import Weights, as_float, is_numeric
 from pymc_marginal_lmm.structure import Array, MixedModel, Noise, Regression
 from pymc_marginal_lmm.values import Values
 
-__all__ = ["DataTerms", "OrthonormalTerms", "data_terms", "is_free_of_rows"]
+__all__ = [
+    "DataTerms",
+    "OrthonormalTerms",
+    "data_terms",
+    "is_free_of_rows",
+    "weights_of_rows",
+]
 
 AT_ONCE = 16
 """So many columns of a sparse design are dense at a time."""
@@ -91,7 +97,9 @@ class OrthonormalTerms(NamedTuple):
     dense_c: Variable
 
 
-def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
+def data_terms(
+    model: MixedModel, ys: Sequence[Variable], rows: Correlated | None = None
+) -> DataTerms:
     """Return the contribution of the data; see the module.
 
     Parameters
@@ -99,12 +107,19 @@ def data_terms(model: MixedModel, ys: Sequence[Variable]) -> DataTerms:
     model : MixedModel
     ys : sequence of Variable
         Value of each response.
+    rows : Correlated, optional
+        In place of the weights of the model.
     """
     outcomes = _outcomes(model, ys)
-    if _is_taken_once(model, ys):
+    if rows is None and _is_taken_once(model, ys):
         assert model.regression is not None and model.noise is not None
         return _taken_once(model, np.asarray(outcomes), model.regression, model.noise)
-    return _row_by_row(model, outcomes)
+    return _row_by_row(model, outcomes, weights_of_rows(model) if rows is None else rows)
+
+
+def weights_of_rows(model: MixedModel) -> Correlated:
+    """Return the weights of a model's rows, or of their pairs."""
+    return correlated(model, *_weights(model))
 
 
 def is_free_of_rows(model: MixedModel, ys: Sequence[Variable]) -> bool:
@@ -349,11 +364,10 @@ def _start(model: MixedModel, outcomes: Array, r: Array) -> np.ndarray:
     return reference_point(design_matrix(model), target, _fixed(model))
 
 
-def _row_by_row(model: MixedModel, outcomes: Array) -> DataTerms:
+def _row_by_row(model: MixedModel, outcomes: Array, rows: Correlated) -> DataTerms:
     r = _difference(outcomes, _offsets(model))
     v0 = _start(model, outcomes, r)
     r0 = _difference(r, design_matrix(model) @ v0) if v0.any() else r
-    rows = correlated(model, *_weights(model))
     weights = rows.weights
     squares = weights.of_left(r0) * weights.of_right(r0)
     everything = np.zeros(model.n_rows if weights.left is None else weights.left.size, dtype=int)

@@ -23,6 +23,7 @@ __all__ = [
     "longest_chain",
     "operations_and_entries",
     "parents_of",
+    "present",
     "with_band",
 ]
 
@@ -174,10 +175,10 @@ def _sparse(factors: Sequence[GroupingFactor], blocks: BlockStructure) -> BlockS
 def _coupling(leading: GroupingFactor, trailing: Sequence[GroupingFactor]) -> Pattern:
     """Return the columns of the dense block that rows of data share with each leading level."""
     rows, columns, start = [], [], 0
-    here = _present(leading)
+    here = present(leading)
     for factor in trailing:
         for k in range(factor.n_memberships):
-            there = here & _present(factor, k)
+            there = here & present(factor, k)
             shape = (leading.n_levels, factor.n_levels)
             met = Pattern.of(leading.codes[there, 0], factor.codes[there, k], shape)
             first = start + met.columns.astype("int64") * factor.n_effects
@@ -195,14 +196,14 @@ def _pairs(pattern: Pattern) -> int:
 
 def parents_of(child: GroupingFactor, parent: GroupingFactor) -> np.ndarray | None:
     """Return the level of ``parent`` that each level of ``child`` is in; None: not nested."""
-    together = _present(child) & _present(parent)
+    together = present(child) & present(parent)
     levels, above = child.codes[together, 0], parent.codes[together, 0]
     found = np.zeros(child.n_levels, dtype="int64")
     found[levels] = above
     return found if (found[levels] == above).all() else None
 
 
-def _present(factor: GroupingFactor, membership: int = 0) -> np.ndarray:
+def present(factor: GroupingFactor, membership: int = 0) -> np.ndarray:
     """Rows in which effects of the factor can be (codes of other rows mean nothing)."""
     if isinstance(factor.coefficients, np.ndarray):
         return factor.coefficients[:, membership].any(axis=1)

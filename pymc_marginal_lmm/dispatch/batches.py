@@ -1,4 +1,4 @@
-"""A scalar function of a vector for many vectors at once, compiled by one backend or the other.
+"""A function of a vector for many vectors at once, compiled by one backend or the other.
 
 What does not depend on the vector is computed once for all of them
 (:func:`split`): sums over the rows of data that are given anew, say.
@@ -19,11 +19,13 @@ from pytensor.graph.traversal import toposort
 __all__ = ["Loop", "by_jax", "by_numba", "split", "spread"]
 
 type Loop = Callable[..., np.ndarray]
-"""From vectors ``(N, d)``, and the values of what is known, to values ``(N,)``."""
+"""From vectors ``(N, d)``, and the values of what is known, to values ``(N, …)``."""
 
 BATCH = 1024
-"""Points of one call of a JAX program."""
+"""Points of one call of a JAX program, of as many values at most as would take ..."""
 
+MOST = 64_000_000
+"""... so many bytes."""
 
 CHECKS = "local_check_parameter_to_ninf_switch"
 """PyMC's rewrite of its checks of parameters, which raise otherwise, or are left out."""
@@ -70,6 +72,8 @@ def by_numba(x: Variable, inputs: Sequence[Variable], value: Variable) -> Loop:
         [x, *inputs], value, mode=_mode("NUMBA"), trust_input=True, on_unused_input="ignore"
     )
     one = function.vm.jit_fn
+    if value.type.ndim:
+        return _numba_arrays(one, value.type.shape)
 
     # Threads share it, see `spread`.
     @numba.njit(nogil=True)
@@ -77,6 +81,19 @@ def by_numba(x: Variable, inputs: Sequence[Variable], value: Variable) -> Loop:
         out = np.empty(len(points))
         for i in range(len(points)):
             out[i] = one(points[i], *known)[0].item()
+        return out
+
+    return lambda points, *known: loop(np.ascontiguousarray(points), known)
+
+
+def _numba_arrays(one: Callable, shape: tuple[int, ...]) -> Loop:
+    import numba
+
+    @numba.njit(nogil=True)
+    def loop(points, known):  # type: ignore[no-untyped-def]
+        out = np.empty((len(points), *shape))
+        for i in range(len(points)):
+            out[i] = one(points[i], *known)[0]
         return out
 
     return lambda points, *known: loop(np.ascontiguousarray(points), known)
@@ -95,12 +112,14 @@ def by_jax(x: Variable, inputs: Sequence[Variable], value: Variable) -> Loop:
     graph = FunctionGraph([x, *inputs], [value], clone=True)
     _mode("JAX").optimizer.rewrite(graph)
     one = jax_funcify(graph)
+    shape = value.type.shape
+    batch = max(1, min(BATCH, MOST // (8 * int(np.prod(shape, dtype=int)))))
 
     def in_turn(points, n, *known):  # type: ignore[no-untyped-def]
         def step(i, out):  # type: ignore[no-untyped-def]
             return out.at[i].set(one(points[i], *known)[0])
 
-        return jax.lax.fori_loop(0, n, step, jnp.zeros(len(points)))
+        return jax.lax.fori_loop(0, n, step, jnp.zeros((len(points), *shape)))
 
     def at_once(points, n, *known):  # type: ignore[no-untyped-def]
         return jax.vmap(lambda point: one(point, *known)[0])(points)
@@ -108,11 +127,11 @@ def by_jax(x: Variable, inputs: Sequence[Variable], value: Variable) -> Loop:
     run = jax.jit(in_turn if jax.default_backend() == "cpu" else at_once)
 
     def many(points: np.ndarray, *known: np.ndarray) -> np.ndarray:
-        parts = [np.zeros(0)]
-        for start in range(0, len(points), BATCH):
-            part = points[start : start + BATCH]
+        parts = [np.zeros((0, *shape))]
+        for start in range(0, len(points), batch):
+            part = points[start : start + batch]
             n = len(part)
-            filled = np.concatenate([part, np.repeat(part[-1:], BATCH - n, axis=0)])
+            filled = np.concatenate([part, np.repeat(part[-1:], batch - n, axis=0)])
             parts.append(np.asarray(run(filled, n, *known))[:n])
         return np.concatenate(parts)
 

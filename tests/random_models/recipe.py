@@ -318,6 +318,23 @@ class Recipe:
         unused = closure(set(by_name) - in_means)
         return (in_sigmas | unused) & set(self.gaussian())
 
+    def without_rows(self) -> set[str]:
+        """Return the Gaussian scalars on which nothing depends: of a list, those without data."""
+        point = self.point()
+        above = set().union(*(names_in(part) for v in self.variables for part in v.parts))
+        base = self.means(point, {})[1]
+        return {
+            v.name
+            for v in self.variables
+            if v.gaussian
+            and not v.shape
+            and v.name not in above
+            and all(
+                np.array_equal(self.means({**point, v.name: point[v.name] + d}, {})[1], base)
+                for d in (0.5, 2.0)
+            )
+        }
+
     def simply(self) -> Recipe:
         """Return the same model, spelled as simply as it can be."""
         known: dict[int, Expression] = {}

@@ -1,0 +1,349 @@
+"""Leave-one-out densities of every canonical model, against references that use PyMC alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pymc as pm
+import pytensor
+import pytensor.tensor as pt
+import pytest
+from numpy.testing import assert_allclose
+from pymc.logprob.basic import transformed_conditional_logp
+from pytensor.graph.basic import Variable
+from xarray import Dataset, DataTree
+
+import pymc_marginal_lmm as mlmm
+from pymc_marginal_lmm.model import given, log_likelihood
+from pymc_marginal_lmm.model.groups import NoGroups
+from pymc_marginal_lmm.model.restore import marginal_ops
+from tests.helpers import INTERPRETER, models_of, random_point
+from tests.models import MODELS, CanonicalModel
+
+FAST = {
+    "random_intercept",
+    "correlated_slopes",
+    "crossed_two",
+    "nested_slopes_and_items",
+    "noncentred",
+    "multi_membership",
+    "flat_coefficients",
+    "lognormal",
+    "sigma_by_row",
+    "two_likelihoods_of_two_families",
+    "table_response",
+    "correlated_outcomes_beside_another_response",
+    "known_covariances",
+    "few_long_series",
+    "random_walk_with_drift",
+    "conditional_autoregression",
+    "mean_only",
+}
+MODEL = pytest.mark.parametrize(
+    "canonical",
+    [
+        pytest.param(model, marks=[] if model.name in FAST else [pytest.mark.slow])
+        for model in MODELS
+    ],
+    ids=str,
+)
+
+
+def interpreted(x: Variable, inputs: Sequence[Variable], value: Variable) -> Callable:
+    """Stand in for a compiler."""
+    function = pytensor.function([x, *inputs], value, mode=INTERPRETER, on_unused_input="ignore")
+    return lambda points, *known: np.stack([function(point, *known) for point in points])
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(given, "by_jax", interpreted)
+    monkeypatch.setattr(given, "by_numba", interpreted)
+
+
+def draws_of(marginal: pm.Model, n: int) -> tuple[DataTree, list[dict[str, np.ndarray]]]:
+    """Return random draws of the parameters of a model, and the points that they are."""
+    points = [random_point(marginal, seed) for seed in range(1, n + 1)]
+    values = [marginal.rvs_to_values[rv] for rv in marginal.free_RVs]
+    function = pytensor.function(
+        values, marginal.replace_rvs_by_values(marginal.free_RVs), mode=INTERPRETER
+    )
+    drawn = [function(*(point[v.name] for v in values)) for point in points]
+    posterior = {}
+    for i, rv in enumerate(marginal.free_RVs):
+        own = np.stack([draw[i] for draw in drawn])[None]
+        dims = [f"{rv.name}_dim_{k}" for k in range(own.ndim - 2)]
+        posterior[rv.name] = (("chain", "draw", *dims), own)
+    sizes = {"chain": [0], "draw": np.arange(n)}
+    return DataTree.from_dict({"posterior": Dataset(posterior, coords=sizes)}), points
+
+
+@dataclass(frozen=True)
+class Dense:
+    """``V⁻¹`` and ``e = V⁻¹r`` of rows, and the values of these, logarithms of LogNormal ones."""
+
+    precision: np.ndarray
+    e: np.ndarray
+    jacobian: np.ndarray
+
+    def left_out(self, codes: np.ndarray) -> np.ndarray:
+        """Return ``log p(y_g | y_−g)`` of groups of rows."""
+        out = np.zeros(codes.max() + 1)
+        for g in range(out.size):
+            rows = np.flatnonzero(codes == g)
+            B, e = self.precision[np.ix_(rows, rows)], self.e[rows]
+            squares = e @ np.linalg.solve(B, e)
+            log_det = np.linalg.slogdet(B)[1]
+            out[g] = 0.5 * (log_det - squares - rows.size * np.log(2 * np.pi))
+        return out + np.bincount(codes, self.jacobian)
+
+
+class Joint:
+    """The joint log density of effects and rows, which is quadratic in both, by PyMC alone."""
+
+    def __init__(self, plain: pm.Model, effects: tuple[str, ...], responses: list[str]) -> None:
+        self.plain, self.responses = plain, responses
+        values = dict(plain.rvs_to_values)
+        self.rows = []
+        for name in responses:
+            rv = plain[name]
+            self.rows.append(pt.tensor(name, shape=rv.type.shape, dtype="float64"))
+            values[rv] = self.rows[-1]
+        terms = transformed_conditional_logp(
+            plain.basic_RVs, rvs_to_values=values, rvs_to_transforms=plain.rvs_to_transforms
+        )
+        own = [plain.rvs_to_values[plain[name]] for name in effects]
+        given = [v for rv in plain.free_RVs if (v := plain.rvs_to_values[rv]) not in own]
+        wrt = [*own, *self.rows]
+        gradient = pt.grad(sum(term.sum() for term in terms), wrt)
+        self.given = [v.name for v in given]
+        self.function = pytensor.function(
+            [*given, *wrt], gradient, mode="FAST_COMPILE", on_unused_input="ignore"
+        )
+        start = plain.initial_point()
+        self.start = [np.zeros_like(start[v.name], dtype="float64") for v in own]
+        self.log = [isinstance(plain[n].owner.op, pm.LogNormal.rv_type) for n in responses]
+        data = [np.asarray(_value(plain.rvs_to_values[plain[n]]), "float64") for n in responses]
+        self.data = [np.log(y) if log else y for y, log in zip(data, self.log, strict=True)]
+
+    def gradient(self, point: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
+        shapes = [a.shape for a in (*self.start, *self.data)]
+        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
+        parts = [p.reshape(shape) for p, shape in zip(np.split(x, ends[:-1]), shapes, strict=True)]
+        k = len(self.start)
+        logs = [False] * k + self.log
+        at = [np.exp(p) if log else p for p, log in zip(parts, logs, strict=True)]
+        found = self.function(*(point[name] for name in self.given), *at)
+        # By log y: the density of log y has the Jacobian y, whose logarithm is linear.
+        found = [g * y + 1 if log else g for g, y, log in zip(found, at, logs, strict=True)]
+        return np.concatenate([np.ravel(g) for g in found])
+
+    def dense(self, point: dict[str, np.ndarray]) -> Dense:
+        q = sum(a.size for a in self.start)
+        x = np.concatenate([np.ravel(a) for a in (*self.start, *self.data)])
+        g = self.gradient(point, x)
+        H = -np.stack([self.gradient(point, x + unit) - g for unit in np.eye(x.size)])
+        H = (H + H.T) / 2
+        K = np.linalg.solve(H[:q, :q], H[:q, q:])
+        jacobian = [-y if log else 0 * y for y, log in zip(self.data, self.log, strict=True)]
+        return Dense(
+            precision=H[q:, q:] - H[q:, :q] @ K,
+            e=-(g[q:] - K.T @ g[:q]),
+            jacobian=np.concatenate([np.ravel(j) for j in jacobian]),
+        )
+
+
+def _value(variable: Variable) -> Any:
+    return variable.data if hasattr(variable, "data") else variable.get_value()
+
+
+def computed(idata: DataTree, model: pm.Model, leave_out: Any) -> Dataset:
+    return mlmm.compute_log_likelihood(
+        idata, model=model, leave_out=leave_out, extend_inferencedata=False, progressbar=False
+    )
+
+
+def joints(canonical: CanonicalModel) -> list[Joint]:
+    plain, marginal, _ = models_of(canonical)
+    return [
+        Joint(plain, canonical.effects, [response.name for response in op.structure.responses])
+        for op in marginal_ops(marginal)
+    ]
+
+
+@MODEL
+def test_rows(canonical: CanonicalModel, uncompiled: None) -> None:
+    plain, marginal, _ = models_of(canonical)
+    idata, points = draws_of(marginal, 2)
+    found = computed(idata, marginal, "row")
+    for joint in joints(canonical):
+        for draw, point in enumerate(points):
+            dense = joint.dense(point)
+            expected = dense.left_out(np.arange(dense.e.size))
+            actual = [found[f"{name}_loo"].values[0, draw].ravel() for name in joint.responses]
+            assert_allclose(np.concatenate(actual), expected, rtol=1e-8, atol=1e-8)
+        for name in joint.responses:
+            dims = plain.named_vars_to_dims.get(name)
+            shape = joint.data[joint.responses.index(name)].shape
+            assert found[f"{name}_loo"].shape[2:] == shape
+            assert not dims or found[f"{name}_loo"].dims[2:] == tuple(dims)
+
+
+@MODEL
+def test_groups(
+    canonical: CanonicalModel, uncompiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By every name that groups rows, and by labels; all pairs at once, and one by one."""
+    _, marginal, _ = models_of(canonical)
+    idata, points = draws_of(marginal, 1)
+    (op,) = marginal_ops(marginal)
+    (joint,) = joints(canonical)
+    dense = joint.dense(points[0])
+    structure, n = op.structure, dense.e.size
+    names = {d for e in structure.effects for d in (e.name, *e.dims)}
+    labels = np.random.default_rng(n).permutation(n) % 4
+    ends = np.cumsum([response.size for response in structure.responses])
+    parts = np.split(labels, ends[:-1])
+    by_response = dict(zip(joint.responses, parts, strict=True))
+    for leave_out in (*sorted(names), by_response):
+        try:
+            groups = log_likelihood.groups_of(structure, marginal, leave_out)
+            found = [computed(idata, marginal, leave_out)]
+        except NoGroups:
+            continue
+        except ValueError as error:
+            assert canonical.flat and "flat prior" in str(error)
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr(log_likelihood, "MANY_PAIRS", 0)
+            if "correlated rows" not in canonical.tags:
+                found.append(computed(idata, marginal, leave_out))
+        for one in found:
+            (values,) = one.data_vars.values()
+            assert_allclose(values[0, 0], dense.left_out(groups.codes), rtol=1e-8, atol=1e-8)
+
+
+# --- What users see -------------------------------------------------------------------------------
+
+rng = np.random.default_rng(0)
+G, X, Y = np.repeat([0, 1, 3], 4), rng.normal(size=12), rng.normal(size=12)
+
+
+def schools(**likelihood: Any) -> pm.Model:
+    with pm.Model(coords={"school": list("abcd"), "pupil": range(12)}) as model:
+        tau, sigma = pm.HalfNormal("tau"), pm.HalfNormal("sigma")
+        u = pm.Normal("u", 0, tau, dims="school")
+        mu = u[G] + likelihood.get("mu", 0.0)
+        pm.Normal("y", mu, sigma, observed=Y, dims="pupil")
+    return model
+
+
+def draws(names: Sequence[str] = ("tau", "sigma"), n: int = 20) -> DataTree:
+    values = np.linspace(0.5, 1.5, 2 * n).reshape(2, n)
+    coords = {"chain": [0, 1], "draw": 10 * np.arange(n)}
+    posterior = {name: (("chain", "draw"), values) for name in names}
+    return DataTree.from_dict({"posterior": Dataset(posterior, coords=coords)})
+
+
+def test_results_have_the_dims_and_coords_of_the_model() -> None:
+    """Of groups those that have rows; what was there stays."""
+    model, idata = schools(), draws()
+    there = Dataset({"y": (("chain", "draw", "pupil"), np.zeros((2, 20, 12)))})
+    idata["log_likelihood"] = there
+    for leave_out in ("row", "school", pd.Series(X > 0, name="tall")):
+        assert (
+            mlmm.compute_log_likelihood(idata, model=model, leave_out=leave_out, progressbar=False)
+            is idata
+        )
+    found = idata["log_likelihood"].to_dataset()
+    assert [*found] == ["y", "y_loo", "y_logo_school", "y_logo_tall"]
+    assert found["y_loo"].dims == ("chain", "draw", "pupil")
+    assert found["school"].values.tolist() == ["a", "b", "d"]
+    assert found["tall"].values.tolist() == [False, True]
+    assert found["draw"].values.tolist() == list(range(0, 200, 10))
+    with pytest.warns(UserWarning, match="shape parameter of Pareto"):  # of 40 made-up draws
+        loo = az.loo(idata, var_name="y_logo_school")
+    assert loo.n_data_points == 3
+
+
+@pytest.mark.parametrize("backend", ["jax", pytest.param("numba", marks=pytest.mark.slow)])
+def test_backends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, pairs, and one by one, the same as by PyTensor's interpreter."""
+    model, idata = schools(mu=0.1 * X), draws()
+    expected = []
+    with monkeypatch.context() as patch:
+        patch.setattr(given, "by_jax", interpreted)
+        expected = [computed(idata, model, by) for by in ("row", "school", G)]
+    if backend == "numba":
+        monkeypatch.setattr(given, "find_spec", lambda name: None)
+    found = [computed(idata, model, by) for by in ("row", "school")]
+    monkeypatch.setattr(log_likelihood, "MANY_PAIRS", 0)
+    found.append(computed(idata, model, G))
+    for one, other in zip(found, expected, strict=True):
+        (a,), (b,) = one.data_vars.values(), other.data_vars.values()
+        assert_allclose(a, b, rtol=1e-9)
+
+
+def test_chunks_do_not_show(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = computed(draws(), schools(), "school")
+    monkeypatch.setattr(log_likelihood, "CHUNK", 1)
+    assert_allclose(
+        computed(draws(), schools(), "school")["y_logo_school"], at_once["y_logo_school"]
+    )
+
+
+@pytest.mark.parametrize("most", [log_likelihood.MANY_PAIRS, 0])
+@pytest.mark.parametrize(
+    ("leave_out", "place"), [("row", "row 7 of 'y'"), ("school", "'school' b")]
+)
+def test_what_the_others_do_not_identify(
+    leave_out: str, place: str, most: int, uncompiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row, or a group, that alone tells of a flat coefficient has no predictive density."""
+    with pm.Model(coords={"school": list("abcd")}) as model:
+        tau, sigma = pm.HalfNormal("tau"), pm.HalfNormal("sigma")
+        u, b = pm.Normal("u", 0, tau, dims="school"), pm.Flat("b")
+        pm.Normal("y", u[G] + b * (np.arange(12) == 7), sigma, observed=Y)
+    monkeypatch.setattr(log_likelihood, "MANY_PAIRS", most)
+    with pytest.raises(ValueError, match=f"{place} has no density given all others at chain 0"):
+        computed(draws(), model, leave_out)
+
+
+def test_correlated_rows_are_not_torn_apart() -> None:
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=4)
+        cov = np.eye(2) + 0.5
+        pm.MvNormal("y", u[G].reshape((6, 2)), cov=cov, observed=Y.reshape(6, 2))
+    with pytest.raises(ValueError, match="'y' that its covariance correlates are in different"):
+        computed(draws(["tau"]), model, np.arange(12) % 2)
+
+
+@pytest.mark.parametrize(
+    ("build", "leave_out", "message"),
+    [
+        (lambda: pm.Normal("b", shape=2)[np.zeros(12, int)], "b", "'b' does not group the rows"),
+        (
+            lambda: pm.Normal("v", shape=3)[np.arange(12) % 3] * (X > 0),
+            "v",
+            "row [0-9]+ has no effect of 'v'",
+        ),
+        (
+            lambda: (
+                pm.Normal("v", shape=3)[np.arange(12) % 3] + pm.Normal("w", shape=2) @ np.eye(2)[0]
+            ),
+            "w",
+            "'w' does not group the rows",
+        ),
+    ],
+)
+def test_names_that_do_not_group_rows(build: Callable, leave_out: str, message: str) -> None:
+    with pm.Model() as model:
+        u = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=4)
+        pm.Normal("y", u[G] + build(), 1.0, observed=Y)
+    with pytest.raises(ValueError, match=message):
+        computed(draws(["tau"]), model, leave_out)
