@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pytensor.tensor as pt
 from pytensor.compile.builders import OpFromGraph
+from pytensor.conditional.op import IfElse
 from pytensor.graph.basic import Constant, Variable
 from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import toposort
@@ -84,6 +85,7 @@ def over_draws(
     Exception
         Of PyTensor, where a node cannot be vectorized (products with sparse matrices, say).
     """
+    outputs = _decided(outputs)
     count = pt.lscalar("n_draws")
     several = {p: pt.tensor(p.name, shape=(None, *p.type.shape), dtype=p.dtype) for p in parameters}
     # Noise that depends on nothing would be the same in all draws.
@@ -103,6 +105,21 @@ def over_draws(
     one = {parameter: values[0] for parameter, values in several.items()}
     many = graph_replace(many, one, strict=False)
     return [*several.values(), count], many
+
+
+def _decided(outputs: Sequence[Variable]) -> list[Variable]:
+    """Write conditions as selections: PyTensor vectorizes what is lazy, and then cannot run it."""
+    while lazy := [node for node in toposort(outputs) if isinstance(node.op, IfElse)]:
+        node = lazy[-1]
+        condition, *branches = node.inputs
+        n = len(node.outputs)
+        new = {}
+        for out, then, other in zip(node.outputs, branches[:n], branches[n:], strict=True):
+            if then.type.shape != other.type.shape:
+                raise NotImplementedError("branches of different shapes")
+            new[out] = out.type.filter_variable(pt.switch(condition, then, other))
+        outputs = graph_replace(outputs, new, strict=False)
+    return list(outputs)
 
 
 def _several(draw: Variable, count: Variable) -> Variable:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pymc as pm
+import pytensor
 import pytensor.sparse
+import pytensor.tensor as pt
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
@@ -344,3 +346,22 @@ def test_nothing_random_is_above_parameters(with_a_prior_of_data: pm.Model) -> N
     value = model.rvs_to_transforms[tau].forward(tau, *tau.owner.inputs)
     _, outputs = over_parameters(model, model.free_RVs, [value])
     assert not any(v.owner and isinstance(v.owner.op, RandomVariable) for v in ancestors(outputs))
+
+
+def test_conditions_that_are_decided_at_run_time() -> None:
+    """``ifelse``, of a constant or a parameter, says what ``switch`` says."""
+    g, rows = np.repeat(np.arange(4), 3), np.arange(12.0)
+    tau = xr.DataArray(np.linspace(0.5, 2, 20)[None], dims=["chain", "draw"])
+    found = []
+    for choose in (pytensor.ifelse, pt.switch):
+        with pm.Model() as model:
+            scale = pm.HalfNormal("tau")
+            u = pm.Normal("u", 0, scale, shape=4)[g]
+            mu = u + choose(scale > 1, choose(pt.constant(True), scale * rows, rows), -rows)
+            pm.Deterministic("mu", mu)
+            pm.Normal("y", mu, 1.0, observed=rows)
+        idata = xr.DataTree.from_dict({"posterior": xr.Dataset({"tau": tau})})
+        marginal = mlmm.marginalize(model)
+        mlmm.recover(idata, model=marginal, random_seed=1, progressbar=False)
+        found.append(idata["posterior"]["mu"].values)
+    assert_allclose(*found)
