@@ -181,7 +181,7 @@ BAD_GROUPS: dict[str, tuple[Call, str]] = {
     "sampled": (lambda w: "tau", "'tau' is neither 'row', nor integrated effects"),
     "too short": (lambda w: G[1:], r"labels of 'y' have shape \(19,\), and its rows \(20,\)"),
     "missing": (lambda w: np.where(G == 1, np.nan, G), r"row 5 has no label \(.*nan"),
-    "of another": (lambda w: {"z": G}, r"labels of \['z'\]; those of \['y'\] are needed"),
+    "of another": (lambda w: {"z": G}, r"labels of \['z'\]; the likelihoods are \['y'\]"),
 }
 
 PLAIN = {

@@ -19,7 +19,7 @@ from pytensor.graph.basic import Variable
 from xarray import Dataset, DataTree
 
 import pymc_marginal_lmm as mlmm
-from pymc_marginal_lmm.model import given, log_likelihood
+from pymc_marginal_lmm.model import likelihoods, log_likelihood
 from pymc_marginal_lmm.model.groups import NoGroups
 from pymc_marginal_lmm.model.restore import marginal_ops
 from tests.helpers import INTERPRETER, models_of, random_point
@@ -62,8 +62,8 @@ def interpreted(x: Variable, inputs: Sequence[Variable], value: Variable) -> Cal
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(given, "by_jax", interpreted)
-    monkeypatch.setattr(given, "by_numba", interpreted)
+    monkeypatch.setattr(likelihoods, "by_jax", interpreted)
+    monkeypatch.setattr(likelihoods, "by_numba", interpreted)
 
 
 def draws_of(marginal: pm.Model, n: int) -> tuple[DataTree, list[dict[str, np.ndarray]]]:
@@ -92,7 +92,7 @@ class Dense:
     jacobian: np.ndarray
 
     def left_out(self, codes: np.ndarray) -> np.ndarray:
-        """Return ``log p(y_g | y_−g)`` of groups of rows."""
+        """Return ``log p(y_g | y_−g)`` of groups of rows; -1 are rows of none."""
         out = np.zeros(codes.max() + 1)
         for g in range(out.size):
             rows = np.flatnonzero(codes == g)
@@ -100,7 +100,7 @@ class Dense:
             squares = e @ np.linalg.solve(B, e)
             log_det = np.linalg.slogdet(B)[1]
             out[g] = 0.5 * (log_det - squares - rows.size * np.log(2 * np.pi))
-        return out + np.bincount(codes, self.jacobian)
+        return out + np.bincount(codes[codes >= 0], self.jacobian[codes >= 0])
 
 
 class Joint:
@@ -210,7 +210,10 @@ def test_groups(
     ends = np.cumsum([response.size for response in structure.responses])
     parts = np.split(labels, ends[:-1])
     by_response = dict(zip(joint.responses, parts, strict=True))
-    for leave_out in (*sorted(names), by_response):
+    leave_outs = [*sorted(names), by_response]
+    if len(joint.responses) > 1:
+        leave_outs += [{name: labels} for name, labels in by_response.items()]
+    for leave_out in leave_outs:
         try:
             groups = log_likelihood.groups_of(structure, marginal, leave_out)
             found = [computed(idata, marginal, leave_out)]
@@ -277,10 +280,10 @@ def test_backends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, idata = schools(mu=0.1 * X), draws()
     expected = []
     with monkeypatch.context() as patch:
-        patch.setattr(given, "by_jax", interpreted)
+        patch.setattr(likelihoods, "by_jax", interpreted)
         expected = [computed(idata, model, by) for by in ("row", "school", G)]
     if backend == "numba":
-        monkeypatch.setattr(given, "find_spec", lambda name: None)
+        monkeypatch.setattr(likelihoods, "find_spec", lambda name: None)
     found = [computed(idata, model, by) for by in ("row", "school")]
     monkeypatch.setattr(log_likelihood, "MANY_PAIRS", 0)
     found.append(computed(idata, model, G))
@@ -347,3 +350,35 @@ def test_names_that_do_not_group_rows(build: Callable, leave_out: str, message: 
         pm.Normal("y", u[G] + build(), 1.0, observed=Y)
     with pytest.raises(ValueError, match=message):
         computed(draws(["tau"]), model, leave_out)
+
+
+def test_likelihoods_without_the_effects_stay(uncompiled: None) -> None:
+    """The other likelihood tells of the common coefficient, whichever school is left out."""
+    with schools() as model:
+        b = pm.Normal("b", 0, 1)
+        v = pm.Normal("v", 0, 2, shape=5)
+        pm.Normal("x", b + v, 1.0, observed=Y[:5])
+    idata = draws()
+    assert [*computed(idata, model, "school")] == ["y_logo_school"]
+    found = computed(idata, model, "v")
+    assert [*found] == ["x_logo_v"]
+    one = computed(idata, model, {"x": np.arange(5)})
+    assert_allclose(one["x_logo_group"], found["x_logo_v"])
+    by_row = computed(idata, model, "row")
+    assert_allclose(by_row["x_loo"], found["x_logo_v"])
+
+
+@pytest.mark.filterwarnings("ignore::pymc.exceptions.ImputationWarning")
+def test_missing_responses_are_no_rows(uncompiled: None) -> None:
+    holes = np.where(np.arange(12) % 5 == 2, np.nan, Y)
+    there = np.isfinite(holes)
+    found = []
+    for y, g in ((holes, G), (Y[there], G[there])):
+        with pm.Model(coords={"school": list("abcd")}) as model:
+            u = pm.Normal("u", 0, pm.HalfNormal("tau"), dims="school")
+            pm.Normal("y", u[g], pm.HalfNormal("sigma"), observed=y)
+        found += [computed(draws(), model, by) for by in ("row", "school")]
+    assert [*found[0]] == ["y_observed_loo"]
+    for one, other in zip(found[:2], found[2:], strict=True):
+        (a,), (b,) = one.data_vars.values(), other.data_vars.values()
+        assert_allclose(a, b, rtol=1e-9)

@@ -12,7 +12,10 @@ from pymc.model.core import Model
 from pymc_marginal_lmm.analysis.ordering import present
 from pymc_marginal_lmm.structure import GroupingFactor, MixedModel
 
-__all__ = ["Groups", "NoGroups", "groups_of"]
+__all__ = ["NONE", "Groups", "NoGroups", "any_spans", "groups_of", "pairs_of"]
+
+NONE = -1
+"""Group of a row that is never left out."""
 
 
 class NoGroups(ValueError):
@@ -21,7 +24,7 @@ class NoGroups(ValueError):
 
 @dataclass(frozen=True)
 class Groups:
-    """A partition of rows.
+    """Rows that are left out together; others are never left out.
 
     Parameters
     ----------
@@ -32,7 +35,7 @@ class Groups:
     names : array, (G,)
         Of the groups that have rows.
     codes : array of int, (n,)
-        Group of each row.
+        Group of each row, or ``NONE``.
     """
 
     label: str
@@ -40,29 +43,50 @@ class Groups:
     names: np.ndarray
     codes: np.ndarray
 
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return all pairs of rows of a group, sorted by the first and then the second."""
-        order = np.argsort(self.codes, kind="stable")
-        sizes = self.sizes
-        starts = np.cumsum(sizes) - sizes
-        times = sizes[self.codes]
-        left = np.repeat(np.arange(self.codes.size), times)
-        within = np.arange(left.size) - np.repeat(np.cumsum(times) - times, times)
-        return left, order[starts[self.codes[left]] + within]
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sum what belongs to rows, ``(n,)``, by group."""
+        own = self.codes != NONE
+        return np.bincount(self.codes[own], values[own], self.names.size)
 
-    @property
     def sizes(self) -> np.ndarray:
-        """Number of rows of each group."""
-        return np.bincount(self.codes, minlength=self.names.size)
+        """Return the number of rows of each group."""
+        return np.bincount(self.codes[self.codes != NONE], minlength=self.names.size)
 
-    def span(self, factor: GroupingFactor) -> bool:
-        """Whether a group has rows of several levels of a factor."""
-        if factor.n_memberships > 1:
-            return True
-        here = present(factor)
-        first = np.full(self.names.size, -1)
-        first[self.codes[here]] = factor.codes[here, 0]
-        return bool((first[self.codes[here]] != factor.codes[here, 0]).any())
+    def partition(self, structure: MixedModel) -> np.ndarray:
+        """Return the group of each row; rows of none follow in groups of what is correlated."""
+        batches, n_batches = [], 0
+        for response in structure.responses:
+            batches.append(n_batches + np.arange(response.size) // max(response.batch_length, 1))
+            n_batches += response.n_batches
+        others = self.names.size + np.concatenate(batches)
+        return np.where(self.codes == NONE, others, self.codes)
+
+    def responses(self, structure: MixedModel) -> list[str]:
+        """Return the names of the responses that have rows in groups."""
+        ends = np.cumsum([response.size for response in structure.responses])
+        parts = np.split(self.codes != NONE, ends[:-1])
+        return [r.name for r, own in zip(structure.responses, parts, strict=True) if own.any()]
+
+
+def pairs_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return all pairs of rows of a group, sorted by the first and then the second."""
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes)
+    starts = np.cumsum(sizes) - sizes
+    times = sizes[codes]
+    left = np.repeat(np.arange(codes.size), times)
+    within = np.arange(left.size) - np.repeat(np.cumsum(times) - times, times)
+    return left, order[starts[codes[left]] + within]
+
+
+def any_spans(codes: np.ndarray, factor: GroupingFactor) -> bool:
+    """Whether a group has rows of several levels of a factor."""
+    if factor.n_memberships > 1:
+        return True
+    here = present(factor)
+    first = np.zeros(codes.max(initial=0) + 1, dtype=int)
+    first[codes[here]] = factor.codes[here, 0]
+    return bool((first[codes[here]] != factor.codes[here, 0]).any())
 
 
 def groups_of(structure: MixedModel, model: Model, leave_out: Any) -> Groups:
@@ -106,10 +130,14 @@ def _by_labels(structure: MixedModel, labels: Any) -> Groups:
                 "name: {name: labels, ...}."
             )
         labels = {names[0]: labels}
-    if set(labels) != set(names):
-        raise NoGroups(f"leave_out has labels of {list(labels)}; those of {names} are needed.")
-    parts = []
+    if not labels or not set(labels) <= set(names):
+        raise NoGroups(f"leave_out has labels of {list(labels)}; the likelihoods are {names}.")
+    parts, rows, first = [], [], 0
     for response in structure.responses:
+        first += response.size
+        if response.name not in labels:
+            continue
+        rows.append(np.arange(first - response.size, first))
         own = np.asarray(labels[response.name])
         if own.shape not in (response.shape, (response.size,)):
             raise NoGroups(
@@ -121,11 +149,13 @@ def _by_labels(structure: MixedModel, labels: Any) -> Groups:
     if _missing(together).any():
         at = int(_missing(together).argmax())
         raise NoGroups(f"leave_out: row {at} has no label ({together[at]!r}).")
-    found, codes = np.unique(together, return_inverse=True)
+    found, inverse = np.unique(together, return_inverse=True)
+    codes = np.full(structure.n_rows, NONE)
+    codes[np.concatenate(rows)] = inverse.reshape(-1)
     given = {getattr(own, "name", None) for own in labels.values()}
     label = given.pop() if len(given) == 1 else None
     label = label if isinstance(label, str) and label else "group"
-    return Groups(label, label, found, codes.reshape(-1))
+    return Groups(label, label, found, codes)
 
 
 def _missing(labels: np.ndarray) -> np.ndarray:
@@ -147,10 +177,10 @@ def _by_name(structure: MixedModel, model: Model, name: str) -> Groups:
             f"which are {known}. Any other grouping can be given as an array, one label for each "
             "row."
         )
-    codes = np.full(structure.n_rows, -1)
+    codes = np.full(structure.n_rows, NONE)
     seen: list[tuple[str, int]] = []
     for effect, axis, rows, index in _memberships(structure, name):
-        other = (codes[rows] >= 0) & (codes[rows] != index)
+        other = (codes[rows] != NONE) & (codes[rows] != index)
         if other.any():
             at = int(rows[other.argmax()])
             raise NoGroups(f"leave_out: row {at} is of several levels of '{name}'. {LABELS}")
@@ -161,16 +191,21 @@ def _by_name(structure: MixedModel, model: Model, name: str) -> Groups:
             f"leave_out: '{name}' does not group the rows: each of them has several of its "
             f"effects, or none. {LABELS}"
         )
-    if (codes < 0).any():
-        at = int((codes < 0).argmax())
-        raise NoGroups(f"leave_out: row {at} has no effect of '{name}'. {LABELS}")
-    used, codes = np.unique(codes, return_inverse=True)
+    ends = np.cumsum([response.size for response in structure.responses])
+    for own in np.split(np.arange(codes.size), ends[:-1]):
+        none = codes[own] == NONE
+        if none.any() and not none.all():
+            raise NoGroups(
+                f"leave_out: row {own[none.argmax()]} has no effect of '{name}'. {LABELS}"
+            )
+    used = np.unique(codes[codes != NONE])
+    codes = np.where(codes == NONE, NONE, np.searchsorted(used, codes))
     effect, axis = seen[0]
-    own = _batch_dims(structure, effect)
-    dim = own[axis] if own else f"{effect}_dim_{axis}"
+    dims_of = _batch_dims(structure, effect)
+    dim = dims_of[axis] if dims_of else f"{effect}_dim_{axis}"
     coords = model.coords.get(dim)
     names = used if coords is None else np.asarray(coords)[used]
-    return Groups(name, dim, names, codes.reshape(-1))
+    return Groups(name, dim, names, codes)
 
 
 LABELS = "Pass an array instead, one label for each row."

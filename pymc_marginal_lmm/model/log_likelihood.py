@@ -25,8 +25,15 @@ from pymc_marginal_lmm.algebra.left_out import (
 from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.model.arguments import checked_flag, posterior_of, pymc_model
 from pymc_marginal_lmm.model.draws import check_parameters, shown_point
-from pymc_marginal_lmm.model.given import Likelihoods
-from pymc_marginal_lmm.model.groups import Groups, NoGroups, groups_of
+from pymc_marginal_lmm.model.groups import (
+    NONE,
+    Groups,
+    NoGroups,
+    any_spans,
+    groups_of,
+    pairs_of,
+)
+from pymc_marginal_lmm.model.likelihoods import Likelihoods
 from pymc_marginal_lmm.model.marginalize import marginalized
 from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops
 from pymc_marginal_lmm.structure import MixedModel
@@ -66,7 +73,8 @@ def compute_log_likelihood(
         ``"row"``: each observation by itself, also those of a multivariate Normal likelihood. The
         name of integrated effects, or of a dim of theirs: all rows of one of the levels at once,
         which tells how well a *new* level is predicted. Or any other grouping, one label for each
-        row; where several likelihoods share effects, a mapping from their names to labels.
+        row; where several likelihoods share effects, a mapping from their names to labels. Rows of
+        likelihoods that have none of the effects, or no labels, are not left out.
     extend_inferencedata : bool, default True
         Add to ``idata.log_likelihood`` and return ``idata``; else return a Dataset.
     progressbar : bool, default True
@@ -78,7 +86,7 @@ def compute_log_likelihood(
         Of rows ``{name}_loo``, ``(chain, draw, *shape)`` with the dims of the likelihood's
         variable; of groups ``{name}_logo_{leave_out}``, ``(chain, draw, groups)`` over those that
         have rows. Of labels the name is that of the array (a pandas Series has one), or "group".
-        Likelihoods that share effects share their groups: ``name`` is all of their names then.
+        ``name`` is all of their names where groups have rows of several likelihoods.
 
     Raises
     ------
@@ -155,10 +163,9 @@ def _of_rows(given: Likelihoods, posterior: Dataset, show: bool) -> Dataset:
 def _of_groups(given: Likelihoods, groups: Groups, posterior: Dataset, show: bool) -> Dataset:
     pairs = _can_be_pairs(given.mixed, groups)
     found = (_by_pairs if pairs else _one_by_one)(given, groups, given.points, show)
-    found = found + np.bincount(groups.codes, given.log_jacobian, groups.names.size)
+    found = found + groups.sums(given.log_jacobian)
     _check_finite(found, given, posterior, lambda i: f"'{groups.label}' {groups.names[i]!s}")
-    names = "_".join(response.name for response in given.mixed.responses)
-    name = f"{names}_logo_{groups.label}"
+    name = f"{'_'.join(groups.responses(given.mixed))}_logo_{groups.label}"
     results = {name: found.reshape(*_chains_and_draws(posterior), -1)}
     return _dataset(results, {name: [groups.dim]}, {groups.dim: groups.names}, posterior)
 
@@ -187,30 +194,31 @@ def _can_be_pairs(mixed: MixedModel, groups: Groups) -> bool:
             )
     if banded:
         return False
-    return (groups.sizes.astype("int64") ** 2).sum() <= MANY_PAIRS
+    return (groups.sizes().astype("int64") ** 2).sum() <= MANY_PAIRS
 
 
 def _by_pairs(given: Likelihoods, groups: Groups, points: np.ndarray, show: bool) -> np.ndarray:
     """Leave out all groups at once; see :mod:`pymc_marginal_lmm.algebra.left_out`."""
     mixed = given.mixed
-    spanned = [i for i, factor in enumerate(mixed.factors) if groups.span(factor)]
+    codes, sizes = groups.partition(mixed), groups.sizes()
+    spanned = [i for i, factor in enumerate(mixed.factors) if any_spans(codes, factor)]
     blocks = block_structure(mixed.factors, spanned, mixed.effects)
     assert blocks is not None  # there is no band
-    left, right = groups.pairs()
+    left, right = pairs_of(codes)
     n, n_pairs = mixed.n_rows, left.size
     graphs = at_pairs(replace(mixed, blocks=blocks), given.ys, left, right)
     values = given.compiled(graphs)
     # Where the pairs of each row begin, which are sorted like the rows of its group.
     begin = np.searchsorted(left, np.arange(n))
-    by_size = [np.flatnonzero(groups.sizes == size) for size in np.unique(groups.sizes)]
-    order = np.argsort(groups.codes, kind="stable")
-    first = np.cumsum(groups.sizes) - groups.sizes
+    by_size = [np.flatnonzero(sizes == size) for size in np.unique(sizes)]
+    order = np.argsort(codes, kind="stable")
+    first = np.cumsum(sizes) - sizes
 
     def densities(points: np.ndarray) -> np.ndarray:
         e, K, W = np.split(values(points), [n, n + n_pairs], axis=1)
         out = np.empty((len(points), groups.names.size))
         for same in by_size:
-            k = int(groups.sizes[same[0]])
+            k = int(sizes[same[0]])
             rows = order[first[same][:, None] + np.arange(k)]  # (J, k)
             at = begin[rows][:, :, None] + np.arange(k)
             out[:, same] = _log_densities(e[:, rows], K[:, at], W[:, at])
@@ -243,7 +251,8 @@ def _one_by_one(given: Likelihoods, groups: Groups, points: np.ndarray, show: bo
     keep = pt.vector("keep", shape=(given.mixed.n_rows,), dtype=config.floatX)
     values = given.compiled([log_density_of_kept(given.mixed, given.ys, keep)], [keep])
     kept = np.ones((groups.names.size + 1, given.mixed.n_rows), dtype=config.floatX)
-    kept[groups.codes, np.arange(given.mixed.n_rows)] = 0
+    rows = np.flatnonzero(groups.codes != NONE)
+    kept[groups.codes[rows], rows] = 0
     parts = track(kept, "Leaving out", disable=not show)
     *without, everything = (values(points, rows) for rows in parts)
     found = everything[:, None] - np.stack(without, axis=1)

@@ -25,7 +25,7 @@ import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.algebra.density import log_density
 from pymc_marginal_lmm.algebra.left_out import log_density_of_rows
 from pymc_marginal_lmm.examples import MODELS, insteval, load
-from pymc_marginal_lmm.model.given import Likelihoods
+from pymc_marginal_lmm.model.likelihoods import Likelihoods
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.paper.cells import machine
 
