@@ -30,7 +30,7 @@ from pymc_marginal_lmm.analysis.factors import FactorReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
 from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.rows import added_up
-from pymc_marginal_lmm.analysis.rules import is_nonlinear, rule_for, summands
+from pymc_marginal_lmm.analysis.rules import is_nonlinear, rule_for
 from pymc_marginal_lmm.analysis.terms import (
     Factor,
     Linear,
@@ -123,7 +123,7 @@ class AffineReader:
                 Remedy.MATRIX,
             )
         try:
-            results = rule(self, node, parts)
+            results = rule.read(self, node, parts)
             return [self._added_up(linear, parts) for linear in results]
         except NotKnown:
             self.refuse(
@@ -181,7 +181,9 @@ class AffineReader:
         return value is not None and not np.any(value)
 
     def _note_rest(self, node: Apply) -> None:
-        inputs = summands(node)
+        rule = rule_for(node)
+        assert rule is not None
+        inputs = rule.zero(node)
         if inputs is None:
             zero = any(inp in self._rests_at_zero for inp in node.inputs)
         else:

@@ -8,13 +8,13 @@ from pytensor.sparse.math import Dot, StructuredDot
 from scipy.sparse import csr_matrix
 
 from pymc_marginal_lmm.analysis.reader import Reader
+from pymc_marginal_lmm.analysis.rules.registry import any_input, rule
 from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Factor, Linear
 
-__all__ = ["SPARSE_DOTS", "sparse_dot"]
-
-SPARSE_DOTS = (Dot, StructuredDot)
+__all__ = ["sparse_dot"]
 
 
+@rule(Dot, StructuredDot, zero=any_input)
 def sparse_dot(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """``out[i, j] = Σ_p left[i, p] · right[p, j]``: effects on one side, sparse data on the other.
 

@@ -18,6 +18,7 @@ from pytensor.tensor.linalg.solvers.core import SolveBase
 from pytensor.tensor.signal.conv import Convolve1d, Convolve2d
 
 from pymc_marginal_lmm.analysis.reader import Reader
+from pymc_marginal_lmm.analysis.rules.registry import all_inputs, any_input, rule
 from pymc_marginal_lmm.analysis.terms import (
     NOTHING,
     ONE,
@@ -28,7 +29,7 @@ from pymc_marginal_lmm.analysis.terms import (
     sum_linear,
 )
 
-__all__ = ["LINEAR_RULES"]
+__all__ = ["by_unit_vectors"]
 
 LARGEST = 10_000_000
 """Most terms that a rule makes, for one leaf."""
@@ -39,6 +40,7 @@ def _check_size(n_terms: int) -> None:
         raise TooManyTerms(n_terms)
 
 
+@rule(CumOp, batched=True)
 def cumulative_sum(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """``out[…, i, …] = Σ_{j ≤ i} in[…, j, …]``."""
     if node.op.mode != "add":
@@ -58,6 +60,7 @@ def cumulative_sum(reader: Reader, node: Apply, parts: list[Linear]) -> list[Lin
     return [linear]
 
 
+@rule(Split, batched=True)
 def split(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """Take the pieces of a tensor, one output each."""
     tensor, lengths = node.inputs
@@ -70,6 +73,7 @@ def split(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     return [{leaf: terms.take(piece) for leaf, terms in parts[0].items()} for piece in pieces]
 
 
+@rule(SolveBase, batched=True, zero=lambda node: node.inputs[1:])
 def solve(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """``A⁻¹ b`` as a product with what solves for the columns of the identity."""
     if parts[0]:
@@ -84,6 +88,7 @@ def solve(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     return [reader.read(product)]
 
 
+@rule(BlockDiagonal, FillDiagonal, batched=True, zero=all_inputs)
 def by_unit_vectors(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """Operations that are linear in all of their inputs that are real, jointly."""
     return [
@@ -92,6 +97,7 @@ def by_unit_vectors(reader: Reader, node: Apply, parts: list[Linear]) -> list[Li
     ]
 
 
+@rule(Convolve1d, Convolve2d, batched=True, zero=any_input)
 def convolve(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     """Operations that are linear in each of their inputs, as a product is."""
     if sum(map(bool, parts)) > 1:
@@ -131,13 +137,3 @@ def _mapped(reader: Reader, node: Apply, parts: list[Linear], i: int, out: int) 
         leaf: reader.times(terms.take(elements), factor, elements.shape).absorb([1]).take(in_order)
         for leaf, terms in parts[i].items()
     }
-
-
-LINEAR_RULES = [
-    ((CumOp,), cumulative_sum),
-    ((Split,), split),
-    ((SolveBase,), solve),
-    ((Convolve1d, Convolve2d), convolve),
-    ((BlockDiagonal, FillDiagonal), by_unit_vectors),
-]
-"""Rules by the type of the Op, or of the core Op of a ``Blockwise``."""
