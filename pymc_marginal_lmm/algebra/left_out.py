@@ -11,15 +11,15 @@ Gabry and Vehtari 2021, section 3)::
 Neither ``V`` nor ``F⁻¹`` is made: both are in the gradient of the density. By the envelope theorem
 (``Q`` is at its minimum over ``u``) and since ``∂log|F|`` is the trace of ``F⁻¹∂F``::
 
-    ∂/∂b:  e        ∂/∂W_ij of −½ (Q + log|F|):  −½ K_ij,   K = ρρᵀ + H,   H = ZΛF⁻¹ΛᵀZᵀ
-    V⁻¹ = W − WHW = W − WKW + eeᵀ
+    ∂/∂b:  e        ∂/∂W_ij of −½ (Q + log|F|):  −½ (ρρᵀ + H)_ij,   H = ZΛF⁻¹ΛᵀZᵀ
+    V⁻¹ = W − WHW = W − W(ρρᵀ + H)W + eeᵀ
 
 **Rows, one by one.** A row's variance is multiplied by ``1 + κ_i``, at ``κ = 0``; correlated rows
 get ``κ_i`` on the diagonal of ``R``. The derivative by it is ``½ σ_i² (e_i² − [V⁻¹]_ii)``: one
 gradient, for all rows at once.
 
 **Groups.** ``W_ij`` of all pairs of rows of a group are inputs, most of them 0, and one gradient
-gives ``K`` at these pairs. Elimination must not lose them: a factor can be swept out level by level
+gives ``H`` at these pairs. Elimination must not lose them: a factor can be swept out level by level
 only if no group has rows of two of its levels.
 
 **Left out by weight.** Where that does not pay (few large groups) or is not possible (bands), the
@@ -84,7 +84,7 @@ def log_density_of_rows(model: MixedModel, ys: Sequence[Variable]) -> Variable:
 def at_pairs(
     model: MixedModel, ys: Sequence[Variable], left: np.ndarray, right: np.ndarray
 ) -> tuple[Variable, Variable, Variable]:
-    """Return ``e (n,)``, and ``K`` and ``W`` at pairs of rows, ``(P,)``.
+    """Return ``e (n,)``, and ``ρρᵀ + H`` and ``W`` at pairs of rows, ``(P,)``.
 
     Parameters
     ----------

@@ -26,14 +26,14 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.traversal import ancestors, io_toposort
 
-from pymc_marginal_lmm.analysis.factors import FactorReader
+from pymc_marginal_lmm.analysis.multipliers import MultiplierReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
 from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.rows import added_up
 from pymc_marginal_lmm.analysis.rules import is_nonlinear, rule_for
 from pymc_marginal_lmm.analysis.terms import (
-    Factor,
     Linear,
+    Multiplier,
     Refusal,
     Terms,
     TooManyTerms,
@@ -58,7 +58,7 @@ class AffineReader:
     ----------
     parameters : Parameters
         What effects are multiplied by, beside numbers.
-    factors : FactorReader
+    multipliers : MultiplierReader
         Reads the two apart.
     from_the_end : dict of str to int
         Index arrays that count from the end somewhere, described, and how often they do.
@@ -68,7 +68,7 @@ class AffineReader:
         self.values = values
         self._sampled = list(sampled)
         self.parameters = Parameters()
-        self.factors = FactorReader(values, self.parameters, sampled)
+        self.multipliers = MultiplierReader(values, self.parameters, sampled)
         self.from_the_end: dict[str, int] = {}
         self._linear: dict[Variable, Linear] = {}
         self._rests_at_zero: set[Variable] = set()
@@ -79,7 +79,7 @@ class AffineReader:
         own = {leaf: Terms.identity(shape)}
         if self._is_zero(mean):
             self._rests_at_zero.add(leaf)
-        self.factors.stand_in(leaf, pt.constant(np.zeros(shape, dtype=leaf.type.dtype)))
+        self.multipliers.stand_in(leaf, pt.constant(np.zeros(shape, dtype=leaf.type.dtype)))
         self._linear[leaf] = sum_linear([around_mean, own])
 
     def read(self, variable: Variable, shape: tuple[int, ...] | None = None) -> Linear:
@@ -169,9 +169,9 @@ class AffineReader:
         """Return the shape of a tensor."""
         return self.values.shape(variable)
 
-    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
-        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
-        return self.parameters.times(terms, factor, shape)
+    def times(self, terms: Terms, multiplier: Multiplier, shape: tuple[int, ...]) -> Terms:
+        """Multiply a tensor by a multiplier; together they broadcast to ``shape``."""
+        return self.parameters.times(terms, multiplier, shape)
 
     def _is_zero(self, variable: Variable) -> bool:
         """Whether a tensor is zero at ``d = 0``, whatever the parameters are."""

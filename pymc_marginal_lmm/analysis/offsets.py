@@ -21,11 +21,11 @@ from pytensor.tensor.elemwise import Elemwise
 from scipy import sparse
 
 from pymc_marginal_lmm.analysis.affine import AffineReader
-from pymc_marginal_lmm.analysis.factors import FactorReader
+from pymc_marginal_lmm.analysis.multipliers import MultiplierReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
 from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.analysis.rows import stack_rows
-from pymc_marginal_lmm.analysis.terms import DISCRETE, NOTHING, ONE, Factor, Refusal, Terms
+from pymc_marginal_lmm.analysis.terms import DISCRETE, NOTHING, ONE, Multiplier, Refusal, Terms
 from pymc_marginal_lmm.structure import Noise, Regression
 from pymc_marginal_lmm.values import NotKnown, Values
 
@@ -65,8 +65,8 @@ def read_noise(
         Variables that stay sampled.
     """
     parameters = Parameters()
-    reader = FactorReader(ConstantValues(), parameters, sampled)
-    parts: list[Factor] = []
+    reader = MultiplierReader(ConstantValues(), parameters, sampled)
+    parts: list[Multiplier] = []
     for sigma, shape in zip(sigmas, shapes, strict=True):
         try:
             parts.append(reader.read(sigma).broadcast(shape))
@@ -140,15 +140,20 @@ def _rest(
     leaves: Sequence[Variable],
     reader: AffineReader,
     others: Sequence[Variable],
-) -> list[tuple[int, Factor]] | None:
+) -> list[tuple[int, Multiplier]] | None:
     """Return what is left when the leaves are zero: summands, each with its first row."""
     zeros = {leaf: pt.zeros(reader.shape(leaf), dtype=leaf.type.dtype) for leaf in leaves}
     parts, first = [], 0
     for offset, shape in zip(substitute(offsets, zeros, others), shapes, strict=True):
         try:
             for summand, sign in _summands(offset):
-                factor = reader.factors.read(summand).broadcast(shape)
-                parts.append((first, Factor(sign * factor.numbers.ravel(), factor.places.ravel())))
+                multiplier = reader.multipliers.read(summand).broadcast(shape)
+                parts.append(
+                    (
+                        first,
+                        Multiplier(sign * multiplier.numbers.ravel(), multiplier.places.ravel()),
+                    )
+                )
         except NotKnown:
             return None
         first += int(np.prod(shape, dtype=int))
@@ -173,7 +178,7 @@ def _summands(expression: Variable, sign: int = 1) -> Iterator[tuple[Variable, i
 
 def _regression(
     tables: dict[Variable, Terms],
-    rest: Sequence[tuple[int, Factor]],
+    rest: Sequence[tuple[int, Multiplier]],
     parameters: Parameters,
     n: int,
     n_effects: int,

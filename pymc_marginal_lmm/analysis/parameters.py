@@ -14,7 +14,7 @@ import pytensor.tensor as pt
 from pytensor import config
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.analysis.terms import ONE, Factor, Terms
+from pymc_marginal_lmm.analysis.terms import ONE, Multiplier, Terms
 
 __all__ = ["Parameters"]
 
@@ -27,13 +27,13 @@ class Parameters:
         self._starts: list[int] = [0]
         self._places: dict[Variable, np.ndarray] = {}
 
-    def add(self, variable: Variable, shape: tuple[int, ...]) -> Factor:
+    def add(self, variable: Variable, shape: tuple[int, ...]) -> Multiplier:
         """Enter a tensor of parameters; entered again it gets the same places."""
         if variable not in self._places:
             flat = pt.reshape(pt.cast(variable, config.floatX), (int(np.prod(shape, dtype=int)),))
             self._places[variable] = self._append(flat, shape)
         places = self._places[variable]
-        return Factor(np.ones(places.shape), places)
+        return Multiplier(np.ones(places.shape), places)
 
     def _append(self, flat: Variable, shape: tuple[int, ...]) -> np.ndarray:
         start, size = self._starts[-1], int(np.prod(shape, dtype=int))
@@ -41,18 +41,18 @@ class Parameters:
         self._starts.append(start + size)
         return np.arange(start, start + size).reshape(shape)
 
-    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
-        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
+    def times(self, terms: Terms, multiplier: Multiplier, shape: tuple[int, ...]) -> Terms:
+        """Multiply a tensor by a multiplier; together they broadcast to ``shape``."""
         terms = terms.broadcast(shape)
-        coefficients = Factor(terms.numbers, terms.places)
-        product = self.multiply(coefficients, factor.expand(-1).broadcast(terms.places.shape))
+        coefficients = Multiplier(terms.numbers, terms.places)
+        product = self.multiply(coefficients, multiplier.expand(-1).broadcast(terms.places.shape))
         return Terms(terms.positions, product.numbers, product.places)
 
-    def multiply(self, left: Factor, right: Factor) -> Factor:
-        """Multiply factors of the same shape."""
+    def multiply(self, left: Multiplier, right: Multiplier) -> Multiplier:
+        """Multiply multipliers of the same shape."""
         with np.errstate(invalid="ignore"):  # 0 · ∞ is reported with its data
             numbers = left.numbers * right.numbers
-        return Factor(numbers, self._product(left.places, right.places))
+        return Multiplier(numbers, self._product(left.places, right.places))
 
     def _product(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """Return the places of products of parameters, entering each that occurs once."""

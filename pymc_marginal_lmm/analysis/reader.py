@@ -6,9 +6,9 @@ from typing import NoReturn, Protocol
 
 from pytensor.graph.basic import Apply, Variable
 
-from pymc_marginal_lmm.analysis.factors import FactorReader
+from pymc_marginal_lmm.analysis.multipliers import MultiplierReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
-from pymc_marginal_lmm.analysis.terms import Factor, Linear, Terms
+from pymc_marginal_lmm.analysis.terms import Linear, Multiplier, Terms
 from pymc_marginal_lmm.values import Values
 
 __all__ = ["Reader"]
@@ -19,7 +19,7 @@ class Reader(Protocol):
 
     values: Values
     parameters: Parameters
-    factors: FactorReader
+    multipliers: MultiplierReader
     from_the_end: dict[str, int]
 
     def read(self, variable: Variable) -> Linear:
@@ -28,8 +28,8 @@ class Reader(Protocol):
     def shape(self, variable: Variable) -> tuple[int, ...]:
         """Return the shape of a tensor."""
 
-    def times(self, terms: Terms, factor: Factor, shape: tuple[int, ...]) -> Terms:
-        """Multiply a tensor by a factor; together they broadcast to ``shape``."""
+    def times(self, terms: Terms, multiplier: Multiplier, shape: tuple[int, ...]) -> Terms:
+        """Multiply a tensor by a multiplier; together they broadcast to ``shape``."""
 
     def refuse(self, node: Apply, reason: str, remedy: str | None = None) -> NoReturn:
         """Refuse all effects that enter a node."""

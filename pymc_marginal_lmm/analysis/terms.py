@@ -18,8 +18,8 @@ __all__ = [
     "DISCRETE",
     "NOTHING",
     "ONE",
-    "Factor",
     "Linear",
+    "Multiplier",
     "Refusal",
     "Terms",
     "TooManyTerms",
@@ -75,7 +75,7 @@ def describe(node: Apply | None) -> str:
 
 
 @dataclass(frozen=True)
-class Factor:
+class Multiplier:
     """What effects are multiplied by: numbers, times parameters where ``places`` says so.
 
     Parameters
@@ -94,13 +94,13 @@ class Factor:
         object.__setattr__(self, "numbers", np.asarray(self.numbers))
         object.__setattr__(self, "places", np.asarray(self.places))
 
-    def broadcast(self, shape: tuple[int, ...]) -> Factor:
-        """Return the factor broadcast to ``shape``."""
-        return Factor(np.broadcast_to(self.numbers, shape), np.broadcast_to(self.places, shape))
+    def broadcast(self, shape: tuple[int, ...]) -> Multiplier:
+        """Return the multiplier broadcast to ``shape``."""
+        return Multiplier(np.broadcast_to(self.numbers, shape), np.broadcast_to(self.places, shape))
 
-    def expand(self, axis: int) -> Factor:
-        """Return the factor with a new axis."""
-        return Factor(np.expand_dims(self.numbers, axis), np.expand_dims(self.places, axis))
+    def expand(self, axis: int) -> Multiplier:
+        """Return the multiplier with a new axis."""
+        return Multiplier(np.expand_dims(self.numbers, axis), np.expand_dims(self.places, axis))
 
 
 @dataclass(frozen=True)

@@ -215,21 +215,21 @@ def _by_pairs(given: Likelihoods, groups: Groups, points: np.ndarray, show: bool
     first = np.cumsum(sizes) - sizes
 
     def densities(points: np.ndarray) -> np.ndarray:
-        e, K, W = np.split(values(points), [n, n + n_pairs], axis=1)
+        e, moments, W = np.split(values(points), [n, n + n_pairs], axis=1)
         out = np.empty((len(points), groups.names.size))
         for same in by_size:
             k = int(sizes[same[0]])
             rows = order[first[same][:, None] + np.arange(k)]  # (J, k)
             at = begin[rows][:, :, None] + np.arange(k)
-            out[:, same] = _log_densities(e[:, rows], K[:, at], W[:, at])
+            out[:, same] = _log_densities(e[:, rows], moments[:, at], W[:, at])
         return out
 
     return _in_chunks(densities, points, n + 2 * n_pairs, show)
 
 
-def _log_densities(e: np.ndarray, K: np.ndarray, W: np.ndarray) -> np.ndarray:
-    """Return ``½ (log|B| − eᵀB⁻¹e − k log 2π)`` with ``B = W − WKW + eeᵀ``; NaN if it is none."""
-    B = W - W @ ((K + K.mT) / 2) @ W + e[..., :, None] * e[..., None, :]
+def _log_densities(e: np.ndarray, moments: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Return ``½ (log|B| − eᵀB⁻¹e − k log 2π)`` with ``B = W − WHW``; NaN if it is none."""
+    B = W - W @ ((moments + moments.mT) / 2) @ W + e[..., :, None] * e[..., None, :]
     scale = np.sqrt(np.diagonal(W, axis1=-2, axis2=-1))
     B, e = B / (scale[..., :, None] * scale[..., None, :]), e / scale
     try:

@@ -46,8 +46,10 @@ def _multiply(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     (linear,) = (part for part in parts if part)
     for inp, part in zip(node.inputs, parts, strict=True):
         if not part:
-            factor = reader.factors.read(inp)
-            linear = {leaf: reader.times(terms, factor, shape) for leaf, terms in linear.items()}
+            multiplier = reader.multipliers.read(inp)
+            linear = {
+                leaf: reader.times(terms, multiplier, shape) for leaf, terms in linear.items()
+            }
     return [linear]
 
 
@@ -57,7 +59,7 @@ def _divide(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     if denominator:
         reader.refuse(node, "it divides something")
     shape = reader.shape(node.outputs[0])
-    inverse = reader.factors.inverse(node.inputs[1])
+    inverse = reader.multipliers.inverse(node.inputs[1])
     return [{leaf: reader.times(terms, inverse, shape) for leaf, terms in numerator.items()}]
 
 

@@ -22,8 +22,8 @@ from pymc_marginal_lmm.analysis.rules.registry import all_inputs, any_input, rul
 from pymc_marginal_lmm.analysis.terms import (
     NOTHING,
     ONE,
-    Factor,
     Linear,
+    Multiplier,
     TooManyTerms,
     refuse_product,
     sum_linear,
@@ -122,18 +122,21 @@ def _mapped(reader: Reader, node: Apply, parts: list[Linear], i: int, out: int) 
     columns = vectorize_graph(result, {argument: pt.constant(units)})
     columns = columns - graph_replace([result], {argument: zero})[0]
 
-    factor = reader.factors.read(pt.reshape(columns, (size, size_out)).T)
-    factor = factor.broadcast((size_out, size))
-    used = factor.numbers != 0
+    multiplier = reader.multipliers.read(pt.reshape(columns, (size, size_out)).T)
+    multiplier = multiplier.broadcast((size_out, size))
+    used = multiplier.numbers != 0
     width = used.sum(axis=1).max(initial=0)
     elements = np.argsort(~used, axis=1, kind="stable")[:, :width]
     used, numbers, places = (
-        np.take_along_axis(a, elements, axis=1) for a in (used, factor.numbers, factor.places)
+        np.take_along_axis(a, elements, axis=1)
+        for a in (used, multiplier.numbers, multiplier.places)
     )
     elements = np.where(used, elements, NOTHING)
-    factor = Factor(np.where(used, numbers, 0.0), np.where(used, places, ONE))
+    multiplier = Multiplier(np.where(used, numbers, 0.0), np.where(used, places, ONE))
     in_order = np.arange(size_out).reshape(shape_out)
     return {
-        leaf: reader.times(terms.take(elements), factor, elements.shape).absorb([1]).take(in_order)
+        leaf: reader.times(terms.take(elements), multiplier, elements.shape)
+        .absorb([1])
+        .take(in_order)
         for leaf, terms in parts[i].items()
     }

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from pymc_marginal_lmm.analysis.reader import Reader
 from pymc_marginal_lmm.analysis.rules.registry import any_input, rule
-from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Factor, Linear
+from pymc_marginal_lmm.analysis.terms import NOTHING, ONE, Linear, Multiplier
 
 __all__ = ["sparse_dot"]
 
@@ -35,11 +35,11 @@ def sparse_dot(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]
         height, width = reader.shape(effects)
         elements = np.arange(height)[:, None, None] * width + places
     elements = np.where(places == NOTHING, NOTHING, elements)
-    factor = Factor(numbers, np.full(numbers.shape, ONE))
+    multiplier = Multiplier(numbers, np.full(numbers.shape, ONE))
     axis = elements.ndim - 1
     return [
         {
-            leaf: reader.times(terms.take(elements), factor, elements.shape).absorb([axis])
+            leaf: reader.times(terms.take(elements), multiplier, elements.shape).absorb([axis])
             for leaf, terms in parts[side].items()
         }
     ]

@@ -90,12 +90,14 @@ def _matmul(reader: Reader, node: Apply, parts: list[Linear]) -> list[Linear]:
     shape = (*batch, left[-2], left[-1], right[-1])
     holds_effects = 0 if parts[0] else 1
     new_axis = (-1, -3)  # where each side lacks an axis of (i, p, j)
-    factor = reader.factors.read(node.inputs[1 - holds_effects]).expand(new_axis[1 - holds_effects])
+    multiplier = reader.multipliers.read(node.inputs[1 - holds_effects]).expand(
+        new_axis[1 - holds_effects]
+    )
     linear = {}
     for leaf, terms in parts[holds_effects].items():
         here = np.arange(np.prod(terms.shape, dtype=int)).reshape(terms.shape)
         spread = np.broadcast_to(np.expand_dims(here, new_axis[holds_effects]), shape)
-        linear[leaf] = reader.times(terms.take(spread), factor, shape).absorb([len(shape) - 2])
+        linear[leaf] = reader.times(terms.take(spread), multiplier, shape).absorb([len(shape) - 2])
     return [linear]
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 
-from pymc_marginal_lmm.analysis.factors import FactorReader
+from pymc_marginal_lmm.analysis.multipliers import MultiplierReader
 from pymc_marginal_lmm.analysis.parameters import Parameters
-from pymc_marginal_lmm.analysis.terms import Factor
+from pymc_marginal_lmm.analysis.terms import Multiplier
 from pymc_marginal_lmm.values import Values
 
 INTERPRETER = Mode(linker="py", optimizer=None)
@@ -39,21 +39,21 @@ def evaluate(expression: Variable) -> np.ndarray:
     return np.asarray(function(*POINT.values()))
 
 
-def assert_read(expression: Variable) -> Factor:
+def assert_read(expression: Variable) -> Multiplier:
     parameters = Parameters()
-    reader = FactorReader(Values(), parameters, list(POINT))
-    factor, inverse = reader.read(expression), reader.inverse(expression)
+    reader = MultiplierReader(Values(), parameters, list(POINT))
+    multiplier, inverse = reader.read(expression), reader.inverse(expression)
     expected = evaluate(expression)
     with np.errstate(divide="ignore"):
         one_over = 1.0 / expected
-    for own, value in ((factor, expected), (inverse, one_over)):
+    for own, value in ((multiplier, expected), (inverse, one_over)):
         assert isinstance(own.numbers, np.ndarray)
         assert isinstance(own.places, np.ndarray)
         full = own.broadcast(value.shape)
         found = full.numbers * evaluate(parameters.values(full.places))
         assert found.shape == value.shape
         np.testing.assert_allclose(found, value, rtol=1e-12)
-    return factor
+    return multiplier
 
 
 def broadcasts(own: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -144,8 +144,8 @@ def test_products_and_inverses_of_every_shape(
         return
     one, two = PARAMETERS[shape], PARAMETERS[other]
     for expression in (one * two, one / two, 2.0 / one, -one / (3.0 * two), one * one / one):
-        factor = assert_read(expression)
-        assert (factor.numbers != 0).all()
+        multiplier = assert_read(expression)
+        assert (multiplier.numbers != 0).all()
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1), (2, 3)])
@@ -158,15 +158,15 @@ def test_a_product_with_one_hot_rows_selects(shape: tuple[int, ...]) -> None:
     if theta.ndim == 1:
         columns += [(hot * theta).sum(axis=1), (weights[:, None] * hot * theta).sum(1) / weights]
     for expression in columns:
-        factor = assert_read(expression)
+        multiplier = assert_read(expression)
         np.testing.assert_array_equal(
-            factor.places - factor.places.min(), plain.places - plain.places.min()
+            multiplier.places - multiplier.places.min(), plain.places - plain.places.min()
         )
 
 
 def test_a_sum_of_different_parameters_is_one_of_its_own() -> None:
     theta = PARAMETERS[(2, 3)]
     for expression in (theta.sum(axis=1), theta @ np.ones(3), theta[0] + theta[1] - theta[0]):
-        factor = assert_read(expression)
-        assert (factor.numbers == 1).all()
-        assert len(np.unique(factor.places)) == factor.places.size
+        multiplier = assert_read(expression)
+        assert (multiplier.numbers == 1).all()
+        assert len(np.unique(multiplier.places)) == multiplier.places.size
