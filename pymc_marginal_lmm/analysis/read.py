@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import pytensor.tensor as pt
@@ -42,17 +43,24 @@ from pymc_marginal_lmm.analysis.remedies import Remedy
 from pymc_marginal_lmm.analysis.replace import substitute
 from pymc_marginal_lmm.analysis.roles import ModelGraph
 from pymc_marginal_lmm.analysis.rows import stack_rows
-from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, describe
+from pymc_marginal_lmm.analysis.terms import NOTHING, Linear, Refusal, Terms, describe
 from pymc_marginal_lmm.analysis.uses import check_other_uses
 from pymc_marginal_lmm.analysis.validity import all_hold, not_infinite
 from pymc_marginal_lmm.errors import NotMarginalizable
-from pymc_marginal_lmm.structure import MixedModel, RandomEffects, Response
+from pymc_marginal_lmm.structure import (
+    GroupingFactor,
+    MixedModel,
+    Noise,
+    RandomEffects,
+    Regression,
+    Response,
+)
 from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["Reading", "read_model"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reading:
     """What was understood.
 
@@ -60,9 +68,9 @@ class Reading:
     ----------
     model : MixedModel or None
         Over the variables of the graph that was read; None if nothing can be integrated out.
-    effects, responses : list of Variable
+    effects, responses : sequence of Variable
         The graph's variables, in the order of ``model.effects`` and ``model.responses``.
-    barren : list of Variable
+    barren : sequence of Variable
         Free variables that depend on the effects and that no data depend on, parents first: they
         integrate to one, whatever their distribution.
     refusals : dict
@@ -76,9 +84,9 @@ class Reading:
     """
 
     model: MixedModel | None = None
-    effects: list[Variable] = field(default_factory=list)
-    responses: list[Variable] = field(default_factory=list)
-    barren: list[Variable] = field(default_factory=list)
+    effects: Sequence[Variable] = ()
+    responses: Sequence[Variable] = ()
+    barren: Sequence[Variable] = ()
     refusals: dict[str, NotMarginalizable] = field(default_factory=dict)
     structural: dict[str, SharedVariable] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
@@ -102,13 +110,14 @@ def read_model(graph: ModelGraph, candidates: Sequence[Variable] | None = None) 
     """
     asked = list(graph.free if candidates is None else candidates)
     reading, children = _read_most(graph, asked)
+    refusals = dict(reading.refusals)
     for name, child in children.items():
         if others := _together(graph, asked, child):
-            refusal = reading.refusals[name]
+            refusal = refusals[name]
             listed = " and ".join(f"'{other.name}'" for other in others)
             remedy = Remedy.ALSO.about(listed)
-            reading.refusals[name] = NotMarginalizable(name, refusal.reason, remedy, refusal.place)
-    return reading
+            refusals[name] = NotMarginalizable(name, refusal.reason, remedy, refusal.place)
+    return replace(reading, refusals=refusals)
 
 
 def _read_most(
@@ -116,25 +125,22 @@ def _read_most(
 ) -> tuple[Reading, dict[str, Variable]]:
     """Return what was read, and the sampled children that keep some candidates sampled."""
     remaining = list(candidates)
-    reading, children = Reading(), {}
+    refusals: dict[str, NotMarginalizable] = {}
+    children: dict[str, Variable] = {}
     while remaining:
-        values = Values()
         barren = _barren(graph, remaining)
         effects = [variable for variable in remaining if variable not in barren]
         try:
-            _read_exactly(graph, effects, barren, values, reading)
+            return replace(_read_exactly(graph, effects, barren), refusals=refusals), children
         except Refusal as refusal:
             for leaf in refusal.leaves:
                 remaining.remove(leaf)
-                reading.refusals[leaf.name] = NotMarginalizable(
+                refusals[leaf.name] = NotMarginalizable(
                     leaf.name, refusal.reason, str(refusal.remedy), describe(refusal.node)
                 )
                 if refusal.child is not None:
                     children[leaf.name] = refusal.child
-            continue
-        reading.structural = values.structural
-        break
-    return reading, children
+    return Reading(refusals=refusals), children
 
 
 def _together(graph: ModelGraph, candidates: Sequence[Variable], child: Variable) -> list[Variable]:
@@ -167,18 +173,13 @@ def _barren(graph: ModelGraph, candidates: Sequence[Variable]) -> list[Variable]
 
 
 def _read_exactly(
-    graph: ModelGraph,
-    candidates: list[Variable],
-    barren: list[Variable],
-    values: Values,
-    reading: Reading,
-    *,
-    sparse: bool = True,
-) -> None:
+    graph: ModelGraph, candidates: list[Variable], barren: list[Variable], *, sparse: bool = True
+) -> Reading:
     """Read the model with exactly these candidates integrated out, or refuse some of them.
 
     Priors with a sparse precision are read by it, unless the model is not sparse.
     """
+    values = Values()
     sampled = [v for v in graph.free if v not in candidates and v not in barren]
     shapes = _read_shapes(graph, candidates, values)
     priors = _read_priors(graph, shapes, sparse)
@@ -190,100 +191,143 @@ def _read_exactly(
     leaves = [variable for variable in graph.free if variable in candidates]  # parents first
     for leaf in leaves:
         reader.add_leaf(leaf, priors[leaf].mean, shapes[leaf])
+    predictors = _read_predictors(graph, leaves, reader, values)
+    means = _at_prior_mean(leaves, priors, shapes, sampled)
+    responses = _responses(predictors, reader, means, sampled)
+    terms = _terms(predictors, leaves)
+    effects = [
+        _effects(leaf, shapes[leaf], priors[leaf], means[leaf], own, values)
+        for leaf, own in zip(leaves, terms, strict=True)
+    ]
+    check_identified(leaves, effects, terms, reader.parameters, sampled)
+    factors = find_factors(terms, effects, reader.parameters, batches_of_rows(responses))
+    blocks = block_structure(*seen_by_batch(factors, responses), effects)
+    if blocks is None or (blocks.band and any(response.correlation for response in responses)):
+        return _read_exactly(graph, candidates, barren, sparse=False)
+    regression, noise = _read_rows(leaves, responses, factors, sampled)
+    model = MixedModel(tuple(effects), responses, factors, blocks, regression, noise)
+    variables = [predictor.variable for predictor in predictors]
+    check_finite(model, [graph.value(variable) for variable in variables], sampled)
+    return Reading(
+        model,
+        leaves,
+        variables,
+        barren,
+        structural=values.structural,
+        from_the_end=dict(reader.from_the_end),
+    )
 
-    responses: list[Variable] = []
-    likelihoods: list[Likelihood] = []
-    linears: list[Linear] = []
+
+class _Predictor(NamedTuple):
+    """A likelihood that effects enter, and the linear part of its mean."""
+
+    variable: Variable
+    shape: tuple[int, ...]
+    likelihood: Likelihood
+    linear: Linear
+
+
+def _read_predictors(
+    graph: ModelGraph, leaves: Sequence[Variable], reader: AffineReader, values: Values
+) -> list[_Predictor]:
+    predictors: list[_Predictor] = []
     for response in graph.observed:
-        if any(parent in candidates for parent in graph.parents(graph.parameters(response))):
-            shape = values.shape(graph.rv(response))
-            likelihood = read_likelihood(graph.rv(response), values)
-            linear = reader.read(likelihood.mean, shape)
-            if linear:
-                check_covariance(linear, response.name, likelihood, shape)
-                responses.append(response)
-                likelihoods.append(likelihood)
-                linears.append(linear)
-    unused = [leaf for leaf in leaves if not any(leaf in linear for linear in linears)]
+        if not any(parent in leaves for parent in graph.parents(graph.parameters(response))):
+            continue
+        shape = values.shape(graph.rv(response))
+        likelihood = read_likelihood(graph.rv(response), values)
+        linear = reader.read(likelihood.mean, shape)
+        if linear:
+            check_covariance(linear, response.name, likelihood, shape)
+            predictors.append(_Predictor(response, shape, likelihood, linear))
+    unused = [leaf for leaf in leaves if not any(leaf in own.linear for own in predictors)]
     if unused:
         if not graph.observed:
             raise Refusal(unused, "the model has no likelihood", Remedy.GIVE_DATA)
         raise Refusal(unused, "it enters no likelihood", Remedy.REMOVE)
+    return predictors
 
-    offsets = [likelihood.mean for likelihood in likelihoods]
+
+def _responses(
+    predictors: Sequence[_Predictor],
+    reader: AffineReader,
+    means: dict[Variable, Variable],
+    sampled: Sequence[Variable],
+) -> tuple[Response, ...]:
+    """Return the likelihoods with all effects at their means."""
+    offsets = [predictor.likelihood.mean for predictor in predictors]
     offsets = substitute(offsets, reader.zeros(offsets), sampled)
-    means = _at_prior_mean(leaves, priors, shapes, sampled)
     offsets = substitute(offsets, means, sampled)
-    model_responses = tuple(
+    return tuple(
         Response(
-            name=response.name,
-            family=likelihood.family,
-            shape=values.shape(graph.rv(response)),
+            name=predictor.variable.name,
+            family=predictor.likelihood.family,
+            shape=predictor.shape,
             offset=offset,
-            sigma=likelihood.sigma,
-            correlation=likelihood.correlation,
+            sigma=predictor.likelihood.sigma,
+            correlation=predictor.likelihood.correlation,
         )
-        for response, likelihood, offset in zip(responses, likelihoods, offsets, strict=True)
+        for predictor, offset in zip(predictors, offsets, strict=True)
     )
-    effects = tuple(
-        RandomEffects(
-            name=leaf.name,
-            dims=tuple(leaf.owner.op.dims),
-            shape=shapes[leaf],
-            dtype=leaf.type.dtype,
-            support_ndim=priors[leaf].support_ndim,
-            zero_sum=priors[leaf].zero_sum,
-            flat=priors[leaf].flat,
-            scale=priors[leaf].scale,
-            mean=priors[leaf].mean,
-            valid=all_hold(priors[leaf].valid, not_infinite(means[leaf], values)),
-            log_factor=priors[leaf].log_factor,
-            precision=priors[leaf].precision,
-        )
-        for leaf in leaves
-    )
-    sizes = [response.size for response in model_responses]
+
+
+def _terms(predictors: Sequence[_Predictor], leaves: Sequence[Variable]) -> list[Terms]:
+    """Return the terms of each leaf in all rows, ``(n, K)``."""
+    sizes = [int(np.prod(predictor.shape, dtype=int)) for predictor in predictors]
+    linears = [predictor.linear for predictor in predictors]
     terms = [
         stack_rows([(n, linear.get(leaf)) for n, linear in zip(sizes, linears, strict=True)])
         for leaf in leaves
     ]
     if all((own.positions == NOTHING).all() for own in terms):
         raise Refusal(leaves, "it enters no row of the data", Remedy.REMOVE)
-    effects = tuple(
-        replace(effect, valid=all_hold(effect.valid, unseen(n)))
-        if (unseen := priors[leaf].unseen) and (n := _unseen_at_end(own.positions, effect.shape))
-        else effect
-        for leaf, effect, own in zip(leaves, effects, terms, strict=True)
+    return terms
+
+
+def _effects(
+    leaf: Variable,
+    shape: tuple[int, ...],
+    prior: GaussianPrior,
+    mean: Variable,
+    terms: Terms,
+    values: Values,
+) -> RandomEffects:
+    valid = all_hold(prior.valid, not_infinite(mean, values))
+    if prior.unseen and (n := _unseen_at_end(terms.positions, shape)):
+        valid = all_hold(valid, prior.unseen(n))
+    return RandomEffects(
+        name=leaf.name,
+        dims=tuple(leaf.owner.op.dims),
+        shape=shape,
+        dtype=leaf.type.dtype,
+        support_ndim=prior.support_ndim,
+        zero_sum=prior.zero_sum,
+        flat=prior.flat,
+        scale=prior.scale,
+        mean=prior.mean,
+        valid=valid,
+        log_factor=prior.log_factor,
+        precision=prior.precision,
     )
-    check_identified(leaves, effects, terms, reader.parameters, sampled)
-    batch = batches_of_rows(model_responses)
-    factors = find_factors(terms, effects, reader.parameters, batch)
-    blocks = block_structure(*seen_by_batch(factors, model_responses), effects)
-    if blocks is None or (
-        blocks.band and any(response.correlation for response in model_responses)
-    ):
-        return _read_exactly(graph, candidates, barren, values, reading, sparse=False)
-    response_shapes = [response.shape for response in model_responses]
+
+
+def _read_rows(
+    leaves: Sequence[Variable],
+    responses: Sequence[Response],
+    factors: Sequence[GroupingFactor],
+    sampled: Sequence[Variable],
+) -> tuple[Regression | None, Noise | None]:
+    """Return what offsets and sigmas of all rows amount to, where that is few parameters."""
+    shapes = [response.shape for response in responses]
     n_effects = sum(factor.size for factor in factors)
     try:
-        regression = read_regression(offsets, response_shapes, sampled, n_effects)
-        sigmas = [response.sigma for response in model_responses]
-        noise = read_noise(sigmas, response_shapes, sampled)
+        offsets = [response.offset for response in responses]
+        regression = read_regression(offsets, shapes, sampled, n_effects)
+        return regression, read_noise([response.sigma for response in responses], shapes, sampled)
     except ValueError as error:
-        names = " or ".join(f"'{response.name}'" for response in model_responses)
+        names = " or ".join(f"'{response.name}'" for response in responses)
         reason = f"lengths do not fit in the mean or standard deviation of {names} ({error})"
         raise Refusal(leaves, reason, Remedy.FIT_ROWS) from None
-    reading.model = MixedModel(
-        effects,
-        model_responses,
-        factors,
-        blocks,
-        regression,
-        noise,
-    )
-    check_finite(reading.model, [graph.value(response) for response in responses], sampled)
-    reading.effects, reading.responses, reading.barren = leaves, responses, barren
-    reading.from_the_end = dict(reader.from_the_end)
 
 
 def _read_shapes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from pymc.model.core import Model
@@ -109,7 +110,7 @@ def read(
         candidates = None if names is None else [memo[frozen[name]] for name in names]
         order = [memo[frozen[rv.name]] for rv in plain.free_RVs]
         reading = read_model(ModelGraph(fgraph, order), candidates)
-        reading.frozen = (*constants, *data)
+        reading = replace(reading, frozen=(*constants, *data))
         if not reading.structural:
             warn_of_indices(reading)
             return plain, fgraph, reading

@@ -25,7 +25,7 @@ from pymc_marginal_lmm.analysis.terms import Linear
 
 __all__ = ["Rule", "all_inputs", "any_input", "first_input", "is_nonlinear", "rule", "rule_for"]
 
-type Reading = Callable[[Reader, Apply, list[Linear]], list[Linear]]
+type Read = Callable[[Reader, Apply, list[Linear]], list[Linear]]
 type Zeros = Callable[[Apply], Sequence[Variable] | None]
 
 
@@ -56,7 +56,7 @@ class Rule(NamedTuple):
         From a node to the inputs that make the output zero if all of them are; None: any one does.
     """
 
-    read: Reading
+    read: Read
     batched: bool
     zero: Zeros
 
@@ -67,9 +67,7 @@ NONLINEAR = (CAReduce, Argmax, SortOp, ArgSortOp, MatrixInverse, Det)
 """Operations that are known not to be linear, beside elementwise functions."""
 
 
-def rule(
-    *kinds: type, batched: bool = False, zero: Zeros = first_input
-) -> Callable[[Reading], Reading]:
+def rule(*kinds: type, batched: bool = False, zero: Zeros = first_input) -> Callable[[Read], Read]:
     """Teach the reader operations: a decorator of the function that reads them.
 
     Parameters
@@ -82,7 +80,7 @@ def rule(
         Which inputs make the output zero, see :class:`Rule`.
     """
 
-    def register(read: Reading) -> Reading:
+    def register(read: Read) -> Read:
         _RULES.update(dict.fromkeys(kinds, Rule(read, batched, zero)))
         return read
 
