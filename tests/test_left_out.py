@@ -292,6 +292,15 @@ def test_backends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert_allclose(a, b, rtol=1e-9)
 
 
+def test_single_precision(uncompiled: None) -> None:
+    expected = [computed(draws(), schools(), by) for by in ("row", "school")]
+    with pytensor.config.change_flags(floatX="float32"):
+        found = [computed(draws(), schools(), by) for by in ("row", "school")]
+    for one, other in zip(found, expected, strict=True):
+        (a,), (b,) = one.data_vars.values(), other.data_vars.values()
+        assert_allclose(a, b, rtol=1e-4)
+
+
 def test_chunks_do_not_show(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = computed(draws(), schools(), "school")
     monkeypatch.setattr(log_likelihood, "CHUNK", 1)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytensor.tensor as pt
 from pymc.model.core import Model
+from pytensor import config
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
@@ -61,8 +62,8 @@ class Likelihoods:
         n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
         columns = [column_of(posterior[rv.name], rv) for rv in model.free_RVs]
         flat = [np.zeros((n_draws, 0)), *(column.reshape(n_draws, -1) for column in columns)]
-        points = np.concatenate(flat, axis=1).astype("float64")
-        x = pt.vector("x", shape=points.shape[1:], dtype="float64")
+        points = np.concatenate(flat, axis=1).astype(config.floatX)
+        x = pt.vector("x", shape=points.shape[1:], dtype=config.floatX)
         new: dict[Variable, Variable] = {}
         for v, column, end in zip(
             inputs, columns, np.cumsum([f.shape[1] for f in flat[1:]]), strict=True
