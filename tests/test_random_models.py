@@ -165,6 +165,11 @@ def is_identified(recipe: Recipe, integrated: Iterable[str]) -> bool:
 
 
 def check_all(recipe: Recipe) -> None:
+    marginalized(recipe)
+
+
+def marginalized(recipe: Recipe) -> tuple[pm.Model, pm.Model]:
+    """Return a model, plain and marginal, after all checks of what is integrated out."""
     expected = expected_effects(recipe)
     identified = is_identified(recipe, expected)
     plain = build(recipe)
@@ -178,6 +183,7 @@ def check_all(recipe: Recipe) -> None:
         assert (gone == expected) == identified
         for name in expected - gone:  # as few as possible
             assert not is_identified(recipe, {*gone, name})
+    return plain, marginal
 
 
 def check_some(recipe: Recipe, data: st.DataObject) -> None:
@@ -222,9 +228,7 @@ def check_hostile(recipe: Recipe) -> None:
 
 
 def check_roles(recipe: Recipe) -> None:
-    check_all(recipe)
-    plain = recipe.build()
-    marginal = marginalize(plain)
+    plain, marginal = marginalized(recipe)
     if marginal is not plain:
         check_recovered(recipe, marginal)
 

@@ -118,8 +118,7 @@ def log_density_of_kept(model: MixedModel, ys: Sequence[Variable], keep: Variabl
         Value of each response.
     keep : Variable, (n,)
     """
-    rows = weights_of_rows(model)
-    n, w = model.n_rows, rows.w * as_float(rows.weights.times(np.ones((model.n_rows, 1))))[:, 0]
+    n, w = model.n_rows, _weights(weights_of_rows(model), model.n_rows)
     weights = Weights(None, np.arange(n), pt.specify_shape(w * keep, (n,)))
     own = Correlated(as_float(1.0), weights, (keep * pt.log(w)).sum(), known=False)
     value = log_evidence(model, data_terms(model, ys, own))
@@ -191,12 +190,17 @@ def _noisier(response: Response, kappa: Variable) -> Response:
     return replace(response, correlation=Correlation(matrix, response.correlation.valid))
 
 
+def _weights(rows: Correlated, size: int) -> Variable:
+    """Return the weights of all rows, or of all pairs that have any, in full."""
+    return rows.w * as_float(rows.weights.times(np.ones((size, 1))))[:, 0]
+
+
 def _at(rows: Correlated, n: int, left: np.ndarray, right: np.ndarray) -> Variable:
     """Return the weights of pairs, most of which have none."""
     own = rows.weights
     first, second = (np.arange(n) if one is None else one for one in (own.left, own.right))
     place = np.searchsorted(left * n + right, first * n + second)
-    weights = rows.w * as_float(own.times(np.ones((first.size, 1))))[:, 0]
+    weights = _weights(rows, first.size)
     if place.size == left.size and (place == np.arange(place.size)).all():
         return weights
     return pt.zeros((left.size,), dtype=config.floatX)[place].inc(weights)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from arviz_base import dict_to_dataset
 from pymc.model.core import Model
 from pytensor import config
 from rich.progress import track
@@ -24,7 +23,7 @@ from pymc_marginal_lmm.algebra.left_out import (
 )
 from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.model.arguments import checked_flag, posterior_of, pymc_model
-from pymc_marginal_lmm.model.draws import check_parameters, shown_point
+from pymc_marginal_lmm.model.draws import as_dataset, check_parameters, shown_point
 from pymc_marginal_lmm.model.groups import (
     NONE,
     Groups,
@@ -157,17 +156,18 @@ def _of_rows(given: Likelihoods, posterior: Dataset, show: bool) -> Dataset:
         results[name] = part.reshape(*_chains_and_draws(posterior), *response.shape)
         if own := model.named_vars_to_dims.get(response.name):
             dims[name] = list(own)
-    return _dataset(results, dims, model.coords, posterior)
+    return as_dataset(results, model, posterior, dims, {})
 
 
 def _of_groups(given: Likelihoods, groups: Groups, posterior: Dataset, show: bool) -> Dataset:
     pairs = _can_be_pairs(given.mixed, groups)
-    found = (_by_pairs if pairs else _one_by_one)(given, groups, given.points, show)
+    found = (_by_pairs if pairs else _one_by_one)(given, groups, show)
     found = found + groups.sums(given.log_jacobian)
     _check_finite(found, given, posterior, lambda i: f"'{groups.label}' {groups.names[i]!s}")
     name = f"{'_'.join(groups.responses(given.mixed))}_logo_{groups.label}"
     results = {name: found.reshape(*_chains_and_draws(posterior), -1)}
-    return _dataset(results, {name: [groups.dim]}, {groups.dim: groups.names}, posterior)
+    dims, coords = {name: [groups.dim]}, {groups.dim: groups.names}
+    return as_dataset(results, given.model, posterior, dims, coords)
 
 
 # --- Groups -----------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def _can_be_pairs(mixed: MixedModel, groups: Groups) -> bool:
     return (groups.sizes().astype("int64") ** 2).sum() <= MANY_PAIRS
 
 
-def _by_pairs(given: Likelihoods, groups: Groups, points: np.ndarray, show: bool) -> np.ndarray:
+def _by_pairs(given: Likelihoods, groups: Groups, show: bool) -> np.ndarray:
     """Leave out all groups at once; see :mod:`pymc_marginal_lmm.algebra.left_out`."""
     mixed = given.mixed
     codes, sizes = groups.partition(mixed), groups.sizes()
@@ -224,7 +224,7 @@ def _by_pairs(given: Likelihoods, groups: Groups, points: np.ndarray, show: bool
             out[:, same] = _log_densities(e[:, rows], moments[:, at], W[:, at])
         return out
 
-    return _in_chunks(densities, points, n + 2 * n_pairs, show)
+    return _in_chunks(densities, given.points, n + 2 * n_pairs, show)
 
 
 def _log_densities(e: np.ndarray, moments: np.ndarray, W: np.ndarray) -> np.ndarray:
@@ -246,7 +246,7 @@ def _log_densities(e: np.ndarray, moments: np.ndarray, W: np.ndarray) -> np.ndar
     return log_det - 0.5 * ((t**2).sum(axis=-1) + e.shape[-1] * LOG_2PI)
 
 
-def _one_by_one(given: Likelihoods, groups: Groups, points: np.ndarray, show: bool) -> np.ndarray:
+def _one_by_one(given: Likelihoods, groups: Groups, show: bool) -> np.ndarray:
     """Leave out one group after the other."""
     keep = pt.vector("keep", shape=(given.mixed.n_rows,), dtype=config.floatX)
     values = given.compiled([log_density_of_kept(given.mixed, given.ys, keep)], [keep])
@@ -254,7 +254,7 @@ def _one_by_one(given: Likelihoods, groups: Groups, points: np.ndarray, show: bo
     rows = np.flatnonzero(groups.codes != NONE)
     kept[groups.codes[rows], rows] = 0
     parts = track(kept, "Leaving out", disable=not show)
-    *without, everything = (values(points, rows) for rows in parts)
+    *without, everything = (values(given.points, rows) for rows in parts)
     found = everything[:, None] - np.stack(without, axis=1)
     found[:, [not identified_by(given.mixed, rows > 0) for rows in kept[:-1]]] = np.nan
     return found
@@ -288,17 +288,4 @@ def _check_finite(
         f"leave_out: {name(place)} has no density given all others at chain {chain}, draw {draw} "
         f"({at}). Most often the other rows do not identify a coefficient with a flat prior: give "
         "it a proper one, or leave out other groups."
-    )
-
-
-def _dataset(
-    results: dict[str, np.ndarray], dims: dict, coords: Any, posterior: Dataset
-) -> Dataset:
-    used = {dim for own in dims.values() for dim in own}
-    known: dict[Any, Any] = {
-        d: np.asarray(v) for d, v in coords.items() if d in used and v is not None
-    }
-    dataset = dict_to_dataset(results, dims=dims, coords=known)
-    return dataset.assign_coords(
-        {dim: posterior[dim] for dim in ("chain", "draw") if dim in posterior.coords}
     )
