@@ -16,18 +16,22 @@ from pymc.model.fgraph import ModelVar
 from pytensor import function
 from pytensor.compile.mode import Mode
 from pytensor.compile.sharedvalue import SharedVariable
-from pytensor.graph.basic import Constant, Variable
+from pytensor.graph.basic import Apply, Constant, Variable
 from pytensor.graph.fg import FunctionGraph
 from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors, io_toposort
+from pytensor.graph.traversal import ancestors, io_toposort, toposort
 from pytensor.graph.utils import MethodNotDefined
+from pytensor.tensor.elemwise import Elemwise
 from pytensor.tensor.random.type import RandomType
 from pytensor.tensor.rewriting.shape import ShapeFeature
 from pytensor.tensor.shape import Shape
 
-__all__ = ["NotKnown", "Values", "interpret"]
+__all__ = ["NotKnown", "Values", "interpret", "narrowed"]
 
 _INTERPRETER = Mode(linker="py", optimizer=None)
+
+FEW = 31
+"""So many operands an operation may have."""
 
 
 class NotKnown(Exception):
@@ -43,8 +47,8 @@ def interpret(
     try:
         return _performed(variables)
     except (NotImplementedError, MethodNotDefined):
-        # An Op that only a rewrite gives an implementation.
-        return function([], list(variables), mode=_INTERPRETER)()
+        # An Op that only a rewrite gives an implementation, or one of too many operands.
+        return function([], narrowed(variables), mode=_INTERPRETER)()
 
 
 def _performed(variables: Sequence[Variable]) -> list[np.ndarray]:
@@ -62,6 +66,25 @@ def _performed(variables: Sequence[Variable]) -> list[np.ndarray]:
         node.op.make_thunk(own, cells, computed, [], impl="py")()
     # Not a view of the user's data.
     return [deepcopy((cells[v] if v in cells else _cell(v))[0]) for v in variables]
+
+
+def narrowed(variables: Sequence[Variable]) -> list[Variable]:
+    """Write operations of many operands as operations of few, which PyTensor's interpreter can do.
+
+    NumPy's functions take 32 arrays at most, those for results included.
+    """
+    outputs = list(variables)
+    while wide := [node for node in toposort(outputs) if _is_wide(node)]:
+        node = wide[-1]
+        few = [node.op(*node.inputs[i : i + FEW]) for i in range(0, len(node.inputs), FEW)]
+        outputs = graph_replace(outputs, {node.out: node.op(*few)}, strict=False)
+    return outputs
+
+
+def _is_wide(node: Apply) -> bool:
+    # Without a fixed number of operands are sums, products, maxima, ...: associative ones.
+    op = node.op
+    return isinstance(op, Elemwise) and op.scalar_op.nin < 0 and len(node.inputs) > FEW
 
 
 def _cell(source: Variable) -> list:

@@ -25,6 +25,7 @@ from pymc_marginal_lmm.model.conditional import ConditionalRV
 from pymc_marginal_lmm.model.marginal_rv import inline
 from pymc_marginal_lmm.model.marginalize import Names
 from pymc_marginal_lmm.structure import BlockStructure, GroupingFactor, RandomEffects
+from pymc_marginal_lmm.values import narrowed
 from tests.models import CanonicalModel
 
 __all__ = [
@@ -229,7 +230,9 @@ def _draw_map(
     values = [v for v in full.value_vars if v.name in point]
     several = [pt.tensor(shape=(None, *v.type.shape), dtype=v.type.dtype) for v in normals]
     many = vectorize_graph(graphs, dict(zip(normals, several, strict=True)))
-    draw = pytensor.function([*values, *several], many, mode=INTERPRETER, on_unused_input="ignore")
+    inputs = [*values, *several]
+    many = narrowed(many)
+    draw = pytensor.function(inputs, many, mode=INTERPRETER, on_unused_input="ignore")
     at = [point[v.name] for v in values]
     sizes = [int(np.prod(v.type.shape)) for v in normals]
     means = [

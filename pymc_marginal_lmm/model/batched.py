@@ -18,7 +18,7 @@ from pytensor.tensor.random.op import RandomVariable
 from pytensor.tensor.type import TensorType
 
 from pymc_marginal_lmm.model.marginal_rv import inline
-from pymc_marginal_lmm.values import interpret
+from pymc_marginal_lmm.values import interpret, narrowed
 
 __all__ = ["evaluated", "inlined", "over_draws"]
 
@@ -36,6 +36,7 @@ def evaluated(outputs: Sequence[Variable], parameters: Sequence[Variable]) -> li
     """Put numbers in the place of all that no parameter, data that can be set, or chance changes.
 
     What is called again and again without being compiled would compute them again and again.
+    Operations are written such that PyTensor's interpreter can do them.
 
     Parameters
     ----------
@@ -59,7 +60,7 @@ def evaluated(outputs: Sequence[Variable], parameters: Sequence[Variable]) -> li
         v: constant if v.type == constant.type else pt.specify_shape(constant, v.type.shape)
         for v, constant in zip(needed, constants, strict=True)
     }
-    return graph_replace(outputs, given, strict=False) if given else list(outputs)
+    return narrowed(graph_replace(outputs, given, strict=False) if given else outputs)
 
 
 def over_draws(

@@ -14,6 +14,7 @@ import pytensor.tensor as pt
 from pymc.model.core import Model
 from pymc.pytensorf import rewrite_pregrad
 from pytensor import function
+from pytensor.compile.mode import get_mode
 from pytensor.compile.sharedvalue import SharedVariable
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
@@ -21,6 +22,7 @@ from pytensor.graph.traversal import ancestors
 
 from pymc_marginal_lmm.dispatch.batches import by_jax, by_numba, split
 from pymc_marginal_lmm.model.value_space import ValueSpace
+from pymc_marginal_lmm.values import narrowed
 
 __all__ = [
     "BACKENDS",
@@ -33,6 +35,9 @@ __all__ = [
 type Backend = Literal["jax", "numba"]
 
 BACKENDS: tuple[Backend, ...] = ("jax", "numba")
+
+_ONCE = get_mode("FAST_COMPILE").excluding("local_add_canonizer", "local_mul_canonizer")
+"""For what is computed once for new data; without those that make one operation of many."""
 
 KEPT = 4
 """So many densities are kept in a process that has got them from another one."""
@@ -79,7 +84,7 @@ class LogDensities:
         data = [v.type.clone(shape=v.get_value(borrow=True).shape)(v.name) for v in sources]
         x, value = _vector_graph(model, space, dict(zip(sources, data, strict=True)))
         known, inputs, value = split(x, data, value)
-        self._known = function(data, known, mode="FAST_COMPILE", on_unused_input="ignore")
+        self._known = function(data, narrowed(known), mode=_ONCE, on_unused_input="ignore")
         self._lock = Lock()
         self._loop = (by_jax if backend == "jax" else by_numba)(x, inputs, value)
 

@@ -74,6 +74,25 @@ def test_other_data_are_those_of_another_model() -> None:
     same(before, mlmm.fit(compiled, **QUIET), rtol=0)
 
 
+def test_sums_of_many_data() -> None:
+    """More than PyTensor's interpreter, which computes them once, can add up at a time."""
+
+    def of(first: np.ndarray) -> pm.Model:
+        with pm.Model() as model:
+            columns = [pm.Data(f"x{i}", first if i == 0 else X + i) for i in range(40)]
+            u = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=6)
+            pm.Normal("y", u[G] + 0.01 * sum(columns), pm.HalfNormal("sigma"), observed=Y)
+        return unfolded(model, ["u"])
+
+    compiled = mlmm.compile_model(of(X)).with_data(x0=30 * X)
+    assert_allclose(
+        mlmm.fit(compiled, **QUIET)["posterior"]["u"],
+        mlmm.fit(of(30 * X), **QUIET)["posterior"]["u"],
+        rtol=1e-6,
+        atol=1e-9,
+    )
+
+
 def test_the_users_model_and_its_data_are_nobodys(compiled: mlmm.CompiledModel) -> None:
     model = build(Y)
     own = mlmm.compile_model(model)

@@ -9,6 +9,7 @@ import pymc as pm
 import pytensor.tensor as pt
 import pytest
 from pymc.model.fgraph import clone_model
+from xarray import Dataset, DataTree
 
 import pymc_marginal_lmm as mlmm
 from tests.helpers import unfolded
@@ -305,3 +306,41 @@ def test_every_variable_keeps_its_name() -> None:
         assert names == {name: name for name in names}, how
         known = [d.name for d in model.deterministics]
         assert [d.name for d in new.deterministics if d.name in known] == known, how
+
+
+WIDE = range(40)  # more operands than PyTensor's interpreter can do at once
+
+
+def _of_many(add: Callable, multiply: Callable) -> pm.Model:
+    """Sum in a mean, in the scales of effects and of rows, and in what is known."""
+    with pm.Model() as model:
+        known = add(*(pt.constant(np.full(4, 0.01 * i)) for i in WIDE))
+        v = [pm.Normal(f"v{i}", 0.0, 0.1) for i in WIDE]
+        u = pm.Normal("u", 0.0, add(*(pm.HalfNormal(f"tau{i}") for i in WIDE)), shape=4)
+        pm.Deterministic("product", multiply(*v))
+        mean = add(u[g], *(v[i] * (np.arange(n) % 40 == i) for i in WIDE))
+        pm.Normal("y", mean, pm.HalfNormal("sigma") * (1 + known)[g], observed=y)
+    return model
+
+
+def test_operations_of_many_operands() -> None:
+    """Reading, and draws, as of operations of two."""
+
+    def draws_of(model: pm.Model) -> Dataset:
+        assert {"u", *(f"v{i}" for i in WIDE[:20])} <= set(mlmm.explain(model).integrated)
+        marginal = unfolded(model)
+        drawn = pm.draw(marginal.free_RVs, draws=3, random_seed=1)
+        names = [rv.name for rv in marginal.free_RVs]
+        posterior = {k: (("chain", "draw"), x[None]) for k, x in zip(names, drawn, strict=True)}
+        idata = DataTree.from_dict({"posterior": Dataset(posterior)})
+        return mlmm.recover(
+            idata, model=marginal, random_seed=1, progressbar=False, extend_inferencedata=False
+        )
+
+    of_two = draws_of(_of_many(lambda *x: sum(x), lambda *x: np.prod(x)))
+    of_many = draws_of(_of_many(pt.add, pt.mul))
+    for name, values in of_two.items():
+        np.testing.assert_allclose(of_many[name], values, rtol=1e-9)
+    np.testing.assert_allclose(
+        of_many["product"], np.prod([of_many[f"v{i}"] for i in WIDE], axis=0)
+    )

@@ -254,6 +254,7 @@ INDEX_VECTOR = (
     "({0}[None, :] * pt.eye({m})[{1}]).sum(axis=1)",
     "({0} * pt.eq(pt.as_tensor({1})[:, None], np.arange({m}))).sum(-1)",
     "sum({0}[j] * pt.eq({1}, j) for j in range({m}))",
+    "pt.add(*({0}[j] * pt.eq({1}, j) for j in range({m})))",
     "sum(pt.switch(pt.eq({1}, j), {0}[j], 0.0) for j in range({m}))",
     "pt.zeros({m} + 1)[1:].set({0})[{1} + 1]",
     "pt.einsum('ij,j->i', pt.eye({m})[{1}], {0})",
