@@ -17,9 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pymc as pm
 import pytest
+import xarray as xr
+from numpy.testing import assert_allclose
 
 import pymc_marginal_lmm
+import pymc_marginal_lmm as mlmm
 from tests.benchmarks.accelerator import page as accelerator_page
 from tests.benchmarks.overview import overview, put
 from tests.benchmarks.report import markdown as benchmarks_page
@@ -36,13 +40,80 @@ def _pages() -> list[str]:
 
 
 def _check_predictions(found: dict[str, Any]) -> None:
-    # What the page says: a new school is less certain, and its rows share its effect.
+    model, idata, posterior = found["model"], found["idata"], found["posterior"]
+    options: Any = {"random_seed": 2, "progressbar": False}
+    # No recipe has changed the model or the draws.
+    assert model["x"].get_value().shape == (48,) and posterior.sizes["school"] == 8
+
+    # Known groups: the means are those of the draws, the rows are a residual away.
+    known, rows = found["known"]["predictions"], xr.DataArray([0, 0, 3], dims="row")
+    of_rows = posterior["u"].isel(school=rows, drop=True).reset_coords(drop=True)
+    exact = posterior["alpha"] + posterior["beta"] * xr.DataArray([0, 1, 0], dims="row") + of_rows
+    assert_allclose(known["mu"].values, exact.transpose(*known["mu"].dims).values)
+    standardized = ((known["y"] - known["mu"]) / posterior["sigma"]).values
+    assert abs(standardized.mean()) < 0.05 and abs(standardized.std() - 1) < 0.05
+
+    # A new school is less certain, its rows share its effect, and it is drawn given tau.
     draws = found["new"]["predictions"]["y"].values.reshape(-1, 4)
-    posterior = found["idata"]["posterior"]
     assert draws[:, 1].std() > 1.5 * draws[:, 0].std()
+    assert_allclose(draws[:, 0].mean(), exact.isel(row=0).mean(), atol=0.02)
     correlations = np.corrcoef(draws.T)
-    assert correlations[1, 2] > 0.8 > 0.4 > abs(correlations[1, 3])
-    assert list(posterior["school"].values) == list("ABCDEFG")
+    assert correlations[1, 2] > 0.7 > 0.4 > abs(correlations[1, 3])
+    extended = found["with_new"]["posterior"]
+    assert list(extended["school"].values) == list("ABCDEFGHIJ")
+    assert abs((extended["u"] / extended["tau"]).sel(school="I").std() - 1) < 0.05
+    with pytest.warns(pm.exceptions.ImplicitFreezeWarning, match="coords changed"), found["longer"]:
+        pm.sample_posterior_predictive(idata.isel(draw=slice(9)), **options)
+
+    # Population level. The average of a LogNormal response is that of draws of it in new groups.
+    residuals = (found["zero"]["predictions"]["y"] - found["zero"]["predictions"]["mu"]).values
+    assert abs((residuals / posterior["sigma"].values[..., None]).std() - 1) < 0.05
+    with pm.do(model, {"alpha": 1.0, "beta": 0.5, "tau": 0.6, "sigma": 0.3}) as incomes:
+        pm.LogNormal("income", incomes["mu"], incomes["sigma"], dims="row")
+    income = pm.draw(incomes["income"], 5_000, random_seed=1).mean(0)
+    assert_allclose(income, np.exp(1 + 0.5 * found["x"] + (0.6**2 + 0.3**2) / 2), rtol=0.05)
+    assert_allclose(
+        np.log(found["average"] / found["middle"]),
+        (posterior["tau"] ** 2 / 2).expand_dims(x=3, axis=2),
+    )
+
+    # Contrasts and group means; given the parameters, effects are means of rows times a shrinkage.
+    slope = found["slope"]
+    assert slope.sizes["school"] == 8
+    assert_allclose(slope, posterior["beta"].expand_dims(school=8, axis=2))
+    probability = (posterior["u"].sel(school="A") > posterior["u"].sel(school="B")).mean()
+    assert_allclose((found["pairs"].sel(school="A", other="B") > 0).mean(), probability)
+    parameters = ("alpha", "beta", "tau", "sigma")
+    alpha, beta, tau, sigma = (posterior[name] for name in parameters)
+    of_school = (idata["observed_data"]["y"] - alpha - beta * idata["constant_data"]["x"]).groupby(
+        found["labels"]
+    )
+    expected = (of_school.mean() * 6 * tau**2 / (6 * tau**2 + sigma**2)).mean(["chain", "draw"])
+    assert_allclose(posterior["u"].mean(["chain", "draw"]), expected, atol=0.01)
+    assert found["partial"].mean(["chain", "draw"]).std() < found["unpooled"].std()
+
+    # The model is true, so that nothing is out of the ordinary; only known groups are fitted.
+    p_values = [*found["p_means"].values, *found["p_spreads"].values, *found["p_values"].values()]
+    assert len(p_values) == 8 + 8 + 3 and all(0.01 < p < 0.99 for p in p_values)
+    means = found["means"]
+    fitted = found["replicated"]["posterior_predictive"]["y"].groupby(found["labels"]).mean()
+    assert abs(fitted.mean(["chain", "draw"]) - means).max() < 0.1
+    assert abs(found["again"].mean(["chain", "draw"]) - means).max() > 0.3
+
+    # A marginal model refuses, but for its prior; the plain model that it gives back does not.
+    # Without recover PyMC draws from the priors.
+    with pytest.raises(ValueError, match="recover"):
+        pm.sample_posterior_predictive(idata, model=found["marginal"])
+    prior = pm.sample_prior_predictive(5, model=found["marginal"], random_seed=1)
+    assert prior["prior_predictive"]["y"].sizes["row"] == 48
+    forgotten = posterior.to_dataset()[["tau", "sigma"]]
+    anew = pm.sample_posterior_predictive(forgotten, model=model, var_names=["mu", "y"], **options)
+    assert anew["posterior_predictive"]["mu"].std() > 2
+    again = pm.sample_posterior_predictive(
+        idata.isel(draw=slice(100)), model=mlmm.unmarginalize(found["marginal"]), **options
+    )
+    rest = again["posterior_predictive"]["y"] - posterior["mu"].isel(draw=slice(100))
+    assert abs((rest / sigma.isel(draw=slice(100))).std() - 1) < 0.05
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {"docs/predictions.md": _check_predictions}
