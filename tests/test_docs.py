@@ -16,17 +16,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bambi as bmb
 import numpy as np
+import pandas as pd
 import pymc as pm
 import pytest
 import xarray as xr
 from numpy.testing import assert_allclose
+from scipy import stats
 
 import pymc_marginal_lmm
 import pymc_marginal_lmm as mlmm
 from tests.benchmarks.accelerator import page as accelerator_page
 from tests.benchmarks.overview import overview, put
 from tests.benchmarks.report import markdown as benchmarks_page
+from tests.figures import RATIOS, correlation_density, icc_density, priors
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -116,7 +120,127 @@ def _check_predictions(found: dict[str, Any]) -> None:
     assert abs((rest / sigma.isel(draw=slice(100))).std() - 1) < 0.05
 
 
-CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {"docs/predictions.md": _check_predictions}
+def _code(cell: str) -> str:
+    """Return the code spans of a table's cell, one a line."""
+    return "\n".join(re.findall(r"`([^`]*)`", cell)).replace("\\|", "|")
+
+
+def _tables(page: str) -> list[list[str]]:
+    """Return the cells of all rows of tables whose last cell is code."""
+    lines = (ROOT / page).read_text().splitlines()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("|")]
+    return [row for row in rows if _code(row[-1])]
+
+
+DEFINITIONS = """
+tau, tau_v = pm.HalfNormal("tau"), pm.HalfNormal("tau_v")
+tau_f, log_sd = pm.HalfNormal("tau_f", 1, shape=2), pm.Normal("log_sd", 0, 1, shape=2)
+sigma, sigma_z = pm.HalfNormal("sigma"), pm.HalfNormal("sigma_z")
+sds = pm.HalfNormal.dist(1, shape=2)
+chol, _, _ = pm.LKJCholeskyCov("chol", n=2, eta=2, sd_dist=sds)
+residual_chol, _, _ = pm.LKJCholeskyCov("residual_chol", n=2, eta=2, sd_dist=sds)
+mu, mu_z = pm.Normal("alpha", 0, 5) + pm.Normal("beta", 0, 5) * x, pm.Normal("alpha_z", 0, 5)
+"""
+"""What the tables of the dictionary take for granted."""
+
+
+def _integrated(found: dict[str, Any], code: str) -> set[str]:
+    """Return what can be integrated out of a model."""
+    with pm.Model(coords=found["coords"]) as model:
+        exec(DEFINITIONS + code, {**found})
+    return {*mlmm.explain(model).integrated}
+
+
+def _check_dictionary(found: dict[str, Any]) -> None:
+    # Each line of the tables is a model out of which its effects can be integrated.
+    tables = _tables("docs/guide/dictionary.md")
+    effects = [row for row in tables if len(row) == 3]
+    responses = [row for row in tables if len(row) == 2 and _code(row[1]).startswith("pm.")]
+    assert len(effects) == 9 and len(responses) == 8
+    for formula, code, mean in effects:
+        response = f"\npm.Normal('y', mu + {_code(mean)}, sigma, observed=y)"
+        wanted = {*re.findall(r"^(\w+) = pm", _code(code), re.MULTILINE), "alpha", "beta"}
+        assert wanted <= _integrated(found, _code(code) + response), formula
+    correlated = 'a = pm.MvNormal("a", 0, chol=chol, dims=("g", "effect"))\n'
+    for formula, code in responses:
+        wanted = {"a", "alpha", "beta", *(["alpha_z"] if "mu_z" in code else [])}
+        before = "" if "a[g" in code else "mu = mu + a[g, 0]\n"
+        assert wanted <= _integrated(found, correlated + before + _code(code)), formula
+
+    # A fit that finds what was simulated, and REML and ML from the covariance matrix of the rows.
+    assert abs(found["posterior"]["beta"].mean() - 0.5) < 0.25
+    V = np.equal.outer(found["g"], found["g"]) + np.eye(found["n"])
+    X, y = np.stack([np.ones(found["n"]), found["x"]], 1), found["y"]
+    information = X.T @ np.linalg.solve(V, X)
+    rest = y - X @ np.linalg.solve(information, X.T @ np.linalg.solve(V, y))
+    log_determinants = np.linalg.slogdet(V)[1] + np.linalg.slogdet(information)[1]
+    expected = (
+        log_determinants + rest @ np.linalg.solve(V, rest) + (found["n"] - 2) * np.log(2 * np.pi)
+    )
+    assert_allclose(found["restricted"]({"tau": 1.0, "sigma": 1.0}), -expected / 2)
+    at = {"tau": 1.0, "sigma": 1.0, "alpha": 1.0, "beta": 0.5}
+    assert_allclose(found["likelihood"](at), stats.multivariate_normal(X @ [1, 0.5], V).logpdf(y))
+
+    # Bambi's slopes and intercepts are not correlated.
+    data = pd.DataFrame({"y": y, "x": found["x"], "g": found["g"].astype(str)})
+    formula = bmb.Model("y ~ x + (1 + x | g)", data)
+    formula.build()
+    assert not any("chol" in rv.name or "corr" in rv.name for rv in formula.backend.model.free_RVs)
+    assert {"1|g", "x|g"} <= {
+        *(n.removesuffix("_offset") for n in mlmm.explain(formula).integrated)
+    }
+
+
+def _check_priors(found: dict[str, Any]) -> None:
+    # What is drawn in the figure is what the page simulates, and that is what PyMC means.
+    places = np.linspace(0, 0.1, 20_001)[1:]
+    for name, density in RATIOS.items():
+        below = icc_density(places, density).mean() * 0.1
+        assert_allclose((found["shares"][name] < 0.1).mean(), below, atol=0.01)
+    icc = found["shares"]["half-Cauchy"]
+    assert_allclose((icc < 0.1).mean(), (icc > 0.9).mean(), atol=0.01)
+    assert stats.kstest(found["both"], stats.halfcauchy().cdf).pvalue > 0.01
+    places = np.linspace(-1, 1, 2001)
+    for eta, n in ((2, 2), (1, 5)):
+        with pm.Model():
+            sds = pm.HalfNormal.dist(1, shape=n)
+            _, matrix, _ = pm.LKJCholeskyCov("chol", n=n, eta=eta, sd_dist=sds)
+            draws = pm.draw(matrix[0, 1], 1000, random_seed=1, mode="FAST_COMPILE")
+        cumulative = np.cumsum(correlation_density(places, eta, n)) * 0.001
+        assert stats.kstest(draws, lambda r, f=cumulative: np.interp(r, places, f)).pvalue > 0.01
+
+    # The wider the prior, the more is in the tail, with five groups.
+    upper = [interval[2] for interval in found["intervals"].values()]
+    assert sorted(upper) == upper and upper[-1] > upper[0] + 0.2
+
+    # The four priors are folded, and no other one; what stays sampled is said.
+    named: list[tuple[Any, dict]] = [
+        (pm.HalfNormal, {}),
+        (pm.Exponential, {"lam": 1}),
+        (pm.HalfStudentT, {"nu": 4}),
+        (pm.HalfCauchy, {"beta": 1}),
+        (pm.LogNormal, {}),
+    ]
+    for prior, arguments in named:
+        with pm.Model() as model:
+            u = pm.Normal("u", 0, prior("tau", **arguments), shape=5)
+            pm.Normal("y", u[found["g"]], 1, observed=found["y"])
+        (value,) = mlmm.marginalize(model).value_vars
+        assert (value.name == "tau_log__") == (prior is pm.LogNormal)
+    assert "StudentT" in str(mlmm.explain(found["robust"]).refusals["u"].reason)
+    assert "u_offset" in found["noncentred"].named_vars
+    assert {*mlmm.explain(found["weighted"]).integrated} == {"u", "alpha"}
+    with pm.Model() as single:
+        u = pm.Normal("u", 0, pm.HalfNormal("tau"), shape=40)
+        pm.Normal("y", u[np.arange(40)], pm.HalfNormal("sigma"), observed=found["y"])
+    assert "as many levels" in " ".join(mlmm.explain(single).remarks)
+
+
+CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "docs/predictions.md": _check_predictions,
+    "docs/guide/dictionary.md": _check_dictionary,
+    "docs/guide/priors.md": _check_priors,
+}
 
 
 def run(page: str, text: str) -> dict[str, Any]:
@@ -185,6 +309,14 @@ def test_figures_of_readme_are_those_of_the_benchmarks() -> None:
 def test_pages_of_measurements_are_made_of_their_files(name: str, page: Callable) -> None:
     results = json.loads((DOCS / f"{name}.json").read_text())
     assert page(results) == (DOCS / f"{name}.md").read_text()
+
+
+def test_figure_of_priors_is_small_and_the_same_each_time(tmp_path: Path) -> None:
+    for name in ("one.svg", "two.svg"):
+        priors(tmp_path / name)
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    for path in (tmp_path / "one.svg", DOCS / "figures" / "priors.svg"):
+        assert path.stat().st_size < 100_000 and path.read_text().endswith("</svg>\n")
 
 
 def _build(source: Path, target: Path) -> subprocess.CompletedProcess:
