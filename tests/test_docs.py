@@ -22,6 +22,7 @@ import pandas as pd
 import pymc as pm
 import pytest
 import xarray as xr
+import yaml
 from numpy.testing import assert_allclose
 from scipy import stats
 
@@ -295,6 +296,18 @@ def test_relative_links_of_readme_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", (ROOT / "README.md").read_text())
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_citation_is_of_this_version_and_that_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["cff-version"] == "1.2.0" and citation["message"]
+    assert citation["version"] == pymc_marginal_lmm.__version__
+    (paper,) = citation["references"]
+    for page in ("index.md", "theory.md"):
+        assert (
+            paper["title"] in (DOCS / page).read_text()
+            and paper["url"] in (DOCS / page).read_text()
+        )
 
 
 def test_figures_of_readme_are_those_of_the_benchmarks() -> None:
