@@ -180,6 +180,7 @@ def test_explains_what_marginalize_does(canonical: CanonicalModel) -> None:
         for name in explanation.sampled
         if is_gaussian(model[name])
         and "standard deviation" not in str(explanation.refusals[name].reason)
+        and "the scale of" not in str(explanation.refusals[name].reason)
     ]
     stays = pytest.warns(UserWarning, match=f"'{hoped_for[0]}'") if hoped_for else nullcontext()
     with stays:
@@ -191,6 +192,26 @@ def test_explains_what_marginalize_does(canonical: CanonicalModel) -> None:
         *range(1, len(explanation.factors) + 1)
     ]
     assert all(factor.kind == "dense" for factor in explanation.factors[1:])
+
+
+@pytest.mark.parametrize("level", [pm.Normal, pm.Flat])
+def test_nobody_is_warned_of_parameters_of_scales(
+    level: Callable, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Unless they enter a mean as well, by the prior of an effect."""
+
+    def build(again: bool) -> Callable[[], None]:
+        def likelihood() -> None:
+            log_tau, log_sigma = level("log_tau"), pm.Normal("log_sigma")
+            u = pm.Normal("u", log_tau if again else 0, pm.math.exp(log_tau), shape=12)
+            pm.Normal("y", u[g], pm.math.exp(log_sigma), observed=y)
+
+        return likelihood
+
+    assert mlmm.marginalize(simple(build(False))).free_RVs
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="Not integrated out: 'log_tau' \\(it enters the scale"):
+        mlmm.marginalize(simple(build(True)))
 
 
 def test_nothing_to_integrate_out() -> None:

@@ -387,7 +387,7 @@ def _read_priors(
         scaling = [p for p in graph.parents(parts) if p in candidates]
         if scaling:
             reason = f"it enters the scale of '{candidate.name}'"
-            raise Refusal(scaling, reason, Remedy.LEAVE_SAMPLED)
+            raise Refusal(scaling, reason, Remedy.LEAVE_SCALE)
     return priors
 
 

@@ -14,6 +14,10 @@ class Remedy(StrEnum):
     """A way out, with blanks for names."""
 
     LEAVE_SAMPLED = "Leave it sampled: name the variables you want in rvs_to_marginalize."
+    LEAVE_SCALE = (
+        "Leave it sampled, as all parameters of scales: name the variables you want in "
+        "rvs_to_marginalize."
+    )
     ALSO = "Integrate out {names} as well: name all of them in rvs_to_marginalize."
     FREE_NAMES = "Free variables are: {names}."
     MEAN_ONLY = (

@@ -79,6 +79,6 @@ def _refuse_parents(graph: ModelGraph, other: Variable, effects: Sequence[Variab
     in_scale = [v for v in effects if v not in in_mean] + graph.parents([prior.scale])
     if scaling := [effect for effect in effects if effect in in_scale]:
         reason = f"it enters the scale of '{other.name}', which stays sampled"
-        raise Refusal(scaling, reason, Remedy.LEAVE_SAMPLED)
+        raise Refusal(scaling, reason, Remedy.LEAVE_SCALE)
     reason = f"it enters the prior mean of '{other.name}', which stays sampled"
     raise Refusal(effects, reason, Remedy.LEAVE_SAMPLED, child=other)

@@ -10,9 +10,10 @@ from pytensor.graph.basic import Variable
 from pytensor.graph.traversal import ancestors
 
 from pymc_marginal_lmm.analysis.likelihoods import is_likelihood
-from pymc_marginal_lmm.analysis.priors import is_gaussian, unfilled
+from pymc_marginal_lmm.analysis.priors import NotGaussian, is_gaussian, read_prior, unfilled
 from pymc_marginal_lmm.analysis.read import Reading
 from pymc_marginal_lmm.analysis.remedies import Remedy
+from pymc_marginal_lmm.values import NotKnown, Values
 
 __all__ = ["PACKAGE", "warn_of_indices", "warn_of_what_stays"]
 
@@ -32,7 +33,7 @@ def warn_of_what_stays(model: Model, reading: Reading, otherwise: str) -> None:
     otherwise : str
         What happens to a model out of which nothing can be integrated.
     """
-    # Nobody expects a parameter of log sigma to go.
+    # Nobody expects a parameter of log sigma, or of the scale of effects, to go.
     in_means = _enter_means(model)
     hoped_for = {
         name: refusal
@@ -53,13 +54,33 @@ def warn_of_what_stays(model: Model, reading: Reading, otherwise: str) -> None:
     )
 
 
-OF_SCALES = {Remedy.MEAN_ONLY.about(what) for what in ("sigma", "covariance")}
+OF_SCALES = {
+    Remedy.LEAVE_SCALE,
+    *(Remedy.MEAN_ONLY.about(what) for what in ("sigma", "covariance")),
+}
 
 
 def _enter_means(model: Model) -> set[Variable]:
-    """Return what the means of the model's Gaussian likelihoods depend on."""
+    """Return the free variables that means of the model's Gaussian likelihoods depend on.
+
+    Through the priors of others too, as far as these are priors of means.
+    """
     likelihoods = [rv for rv in model.observed_RVs if is_likelihood(rv)]
-    return set(ancestors([unfilled(rv.owner.op.dist_params(rv.owner)[0]) for rv in likelihoods]))
+    means = [unfilled(rv.owner.op.dist_params(rv.owner)[0]) for rv in likelihoods]
+    found: set[Variable] = set()
+    while means:
+        reached = set(ancestors(means, blockers=model.free_RVs))
+        new = [rv for rv in model.free_RVs if rv in reached and rv not in found]
+        found.update(new)
+        means = [mean for rv in new for mean in _prior_mean(rv)]
+    return found
+
+
+def _prior_mean(rv: Variable) -> list[Variable]:
+    try:
+        return [read_prior(rv.owner.op, rv, Values().shape(rv)).mean]
+    except (NotGaussian, NotKnown, TypeError):  # no Normal prior, or none that is understood
+        return list(rv.owner.inputs)
 
 
 def warn_of_indices(reading: Reading) -> None:

@@ -155,6 +155,10 @@ LEFT: dict[Remedy, tuple[Callable[[], object], list[str]]] = {
     Remedy.ALSO: (lambda: with_child(1.0), ["u", "w"]),
     Remedy.ONE_OF_TWO: (product, ["u"]),
     Remedy.LEAVE_SAMPLED: (
+        lambda: likelihood(pm.Normal("a") + pm.StudentT("w", nu=3, mu=u(), shape=4)[g]),
+        ["a"],
+    ),
+    Remedy.LEAVE_SCALE: (
         lambda: likelihood(pm.Normal("a") + pm.Normal("w", 0, pt.exp(u()), shape=4)[g]),
         ["a", "w"],
     ),

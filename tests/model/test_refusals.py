@@ -543,8 +543,14 @@ def test_refusal(case: Refused) -> None:
     assert not case.place or f"(at {error.place})" in str(error)
 
 
-OF_SCALES_ONLY = {"in_sigma", "covariance_of_effects"}
-"""Nobody expects parameters of log sigma to go, and no warning names them."""
+OF_SCALES_ONLY = {
+    "in_sigma",
+    "covariance_of_effects",
+    "coefficients_of_an_autoregression",
+    "in_the_scale_of_an_effect_that_was_not_asked_for",
+    "in_the_scale_of_an_effect",
+}
+"""Nobody expects parameters of standard deviations to go, and no warning names them."""
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
