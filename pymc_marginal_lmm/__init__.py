@@ -16,9 +16,13 @@ from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.log_likelihood import compute_log_likelihood
 from pymc_marginal_lmm.model.marginalize import marginalize
 from pymc_marginal_lmm.model.noncenter import noncenter
+from pymc_marginal_lmm.model.r2 import r2
+from pymc_marginal_lmm.model.ranef import ranef
 from pymc_marginal_lmm.model.recover import recover
 from pymc_marginal_lmm.model.sample import sample
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
+from pymc_marginal_lmm.model.varcorr import varcorr
+from pymc_marginal_lmm.plots import plot_ranef
 
 import_module("pymc_marginal_lmm.dispatch.numba")
 if find_spec("jax") is not None:
@@ -36,9 +40,13 @@ __all__ = [
     "fit",
     "marginalize",
     "noncenter",
+    "plot_ranef",
+    "r2",
+    "ranef",
     "recover",
     "sample",
     "unmarginalize",
+    "varcorr",
 ]
 
 __version__ = "0.1.0"

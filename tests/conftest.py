@@ -26,3 +26,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs --runslow"))
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate functions of many draws by PyTensor's interpreter."""
+    from pymc_marginal_lmm.model import likelihoods
+    from tests.draws import interpreted
+
+    monkeypatch.setattr(likelihoods, "by_jax", interpreted)
+    monkeypatch.setattr(likelihoods, "by_numba", interpreted)

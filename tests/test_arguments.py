@@ -28,6 +28,7 @@ G, X = np.repeat(np.arange(4), 5), rng.normal(size=20)
 Y = rng.normal(size=20)
 
 FUNCTIONS = [name for name in mlmm.__all__ if name[0].islower()]
+TAKE_MODELS = [name for name in FUNCTIONS if name not in ("finish_bambi", "plot_ranef")]
 
 
 def build() -> pm.Model:
@@ -174,6 +175,27 @@ BAD_METHODS: dict[str, tuple[Call, str]] = {
     "list": (lambda w: ["nuts"], r"method must be .*not \['nuts'\]"),
 }
 
+OF_SUMMARIES = "effects has u"
+BAD_SUMMARY_NAMES: dict[str, tuple[Call, str]] = {
+    "unknown": (lambda w: "w", f"'w': {OF_SUMMARIES}"),
+    "sampled": (lambda w: ["u", "tau"], f"'tau': {OF_SUMMARIES}"),
+}
+"""Of names to choose among effects that are summarised."""
+
+BAD_SUMMARIES: dict[str, tuple[Call, str]] = {
+    "draws": (lambda w: w.idata, "effects must be the Dataset that ranef"),
+    "dataset of draws": (lambda w: w.idata["posterior"].to_dataset(), "effects must be"),
+    "nothing": (lambda w: None, "effects must be the Dataset that ranef"),
+}
+"""In place of what ``ranef`` returned."""
+
+BAD_PROBABILITIES: dict[str, tuple[Call, str]] = {
+    "one": (lambda w: [0.5], "two probabilities, the smaller first"),
+    "percent": (lambda w: (50, 94), "two probabilities"),
+    "the larger first": (lambda w: (0.9, 0.5), "two probabilities, the smaller first"),
+}
+"""In place of those of two intervals."""
+
 BAD_GROUPS: dict[str, tuple[Call, str]] = {
     "nothing": (lambda w: None, "must be 'row', the name .*, or labels of all rows, not NoneType"),
     "number": (lambda w: 3, "must be 'row', .*, not int"),
@@ -242,6 +264,33 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
         "extend_inferencedata": (lambda w: True, [("extend_inferencedata ", BAD_FLAGS)]),
         "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
     },
+    "ranef": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
+        "var_names": (
+            lambda w: "u",
+            [("var_names ", BAD_NAMES), ("var_names.*", BAD_EFFECTS)],
+        ),
+        "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
+    },
+    "varcorr": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
+    },
+    "r2": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
+    },
+    "plot_ranef": {
+        "effects": (lambda w: effects(w), [("", BAD_SUMMARIES)]),
+        "var_names": (
+            lambda w: "u",
+            [("var_names ", BAD_NAMES), ("var_names.*", BAD_SUMMARY_NAMES)],
+        ),
+        "ci_probs": (lambda w: (0.5, 0.9), [("ci_probs must be ", BAD_PROBABILITIES)]),
+        "sort": (lambda w: True, [("sort ", BAD_FLAGS)]),
+        "kwargs": (lambda w: {}, []),
+    },
     "compile_model": {
         "model": (lambda w: w.model, [("", NO_MODEL)]),
         "rvs_to_marginalize": (
@@ -299,6 +348,12 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
 """Of each function, its arguments: one that is right, and what is put in its place."""
 
 
+def effects(world: World) -> xr.Dataset:
+    values = np.ones((2, 4))
+    statistic = ["mean", "sd"]
+    return xr.Dataset({"u": (("statistic", "level"), values)}, coords={"statistic": statistic})
+
+
 def finished(world: World) -> xr.DataTree:
     names = ["Intercept", "x", "1|g_sigma", "1|g_offset", "1|g", "sigma", "mu"]
     draws = {name: (("chain", "draw"), np.ones((2, 3))) for name in names}
@@ -335,7 +390,7 @@ def test_bad_arguments(name: str, argument: str, bad: Call, message: str) -> Non
 # --- What is right ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "finish_bambi"])
+@pytest.mark.parametrize("name", TAKE_MODELS)
 def test_the_model_of_the_context(name: str) -> None:
     world = World()
     marginal_wanted = name in ("conditional", "unmarginalize", "recover")
@@ -343,6 +398,9 @@ def test_the_model_of_the_context(name: str) -> None:
         "noncenter": {"rvs": "u"},
         "recover": {"idata": world.idata, "progressbar": False},
         "compute_log_likelihood": {"idata": world.idata, "progressbar": False},
+        "ranef": {"idata": world.idata, "progressbar": False},
+        "varcorr": {"idata": world.idata},
+        "r2": {"idata": world.idata},
         "fit": {"draws": 3, "chains": 1, "progressbar": False},
         "sample": {"draws": 3, "tune": 3, "chains": 1, "cores": 1, "nuts_sampler": "pymc"},
     }.get(name, {})
@@ -412,9 +470,10 @@ def test_names_twice_and_in_any_sequence() -> None:
 def test_draws_of_another_model(change: Callable, message: str) -> None:
     world = World()
     world.idata["posterior"] = change(world.idata["posterior"].to_dataset())
-    for verb in (mlmm.recover, mlmm.compute_log_likelihood):
+    verbs = (mlmm.recover, mlmm.compute_log_likelihood, mlmm.ranef, mlmm.varcorr, mlmm.r2)
+    for verb in verbs:
         with pytest.raises(ValueError, match=message):
-            verb(world.idata, model=world.marginal, progressbar=False)
+            verb(world.idata, model=world.marginal)
 
 
 def test_likelihoods_without_effects() -> None:
@@ -422,6 +481,9 @@ def test_likelihoods_without_effects() -> None:
         pm.Normal("y", pm.Laplace("b", 0, 1), 1.0, observed=Y)
     with pytest.raises(ValueError, match="has no integrated effects"):
         mlmm.compute_log_likelihood(World().idata, model=model)
+    for verb in (mlmm.ranef, mlmm.varcorr, mlmm.r2):
+        with pytest.raises(ValueError, match="has no integrated effects"):
+            verb(World().idata, model=model)
 
 
 def test_an_intercept_that_bambi_has_moved() -> None:
@@ -434,6 +496,9 @@ def test_an_intercept_that_bambi_has_moved() -> None:
     idata["posterior"] = posterior.assign_attrs(modeling_interface="bambi")
     with pytest.raises(ValueError, match="Bambi has moved 'Intercept' to where all predictors"):
         mlmm.compute_log_likelihood(idata, model=model)
+    for verb in (mlmm.ranef, mlmm.varcorr, mlmm.r2):
+        with pytest.raises(ValueError, match="Bambi has moved 'Intercept' to where"):
+            verb(idata, model=model)
 
 
 def test_draws_of_bambi() -> None:

@@ -22,7 +22,8 @@ import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model import likelihoods, log_likelihood
 from pymc_marginal_lmm.model.groups import NoGroups
 from pymc_marginal_lmm.model.restore import marginal_ops
-from tests.helpers import INTERPRETER, models_of, random_point
+from tests.draws import draws_of, interpreted
+from tests.helpers import models_of
 from tests.models import MODELS, CanonicalModel
 
 FAST = {
@@ -52,35 +53,6 @@ MODEL = pytest.mark.parametrize(
     ],
     ids=str,
 )
-
-
-def interpreted(x: Variable, inputs: Sequence[Variable], value: Variable) -> Callable:
-    """Stand in for a compiler."""
-    function = pytensor.function([x, *inputs], value, mode=INTERPRETER, on_unused_input="ignore")
-    return lambda points, *known: np.stack([function(point, *known) for point in points])
-
-
-@pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(likelihoods, "by_jax", interpreted)
-    monkeypatch.setattr(likelihoods, "by_numba", interpreted)
-
-
-def draws_of(marginal: pm.Model, n: int) -> tuple[DataTree, list[dict[str, np.ndarray]]]:
-    """Return random draws of the parameters of a model, and the points that they are."""
-    points = [random_point(marginal, seed) for seed in range(1, n + 1)]
-    values = [marginal.rvs_to_values[rv] for rv in marginal.free_RVs]
-    function = pytensor.function(
-        values, marginal.replace_rvs_by_values(marginal.free_RVs), mode=INTERPRETER
-    )
-    drawn = [function(*(point[v.name] for v in values)) for point in points]
-    posterior = {}
-    for i, rv in enumerate(marginal.free_RVs):
-        own = np.stack([draw[i] for draw in drawn])[None]
-        dims = [f"{rv.name}_dim_{k}" for k in range(own.ndim - 2)]
-        posterior[rv.name] = (("chain", "draw", *dims), own)
-    sizes = {"chain": [0], "draw": np.arange(n)}
-    return DataTree.from_dict({"posterior": Dataset(posterior, coords=sizes)}), points
 
 
 @dataclass(frozen=True)

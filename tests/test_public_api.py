@@ -47,8 +47,9 @@ MAY_IMPORT = {
         "values",
     },
     "explain": {"algebra", "analysis", "errors", "model", "structure"},
+    "plots": {"model"},
     "examples": {"examples"},
-    "": {"errors", "explain", "model"},
+    "": {"errors", "explain", "model", "plots"},
 }
 """Which parts of the package each part may use; ``""`` is the package itself."""
 
@@ -61,11 +62,12 @@ ONLY_IN = {
     "llvmlite": {"dispatch"},
     "joblib": {"dispatch"},
     "rich": {"explain", "model"},
-    "xarray": {"model"},
+    "xarray": {"model", "plots"},
     "arviz_base": {"model"},
     "pandas": {"analysis", "examples"},
     "arviz_stats": {"importance"},
-    "scipy": {"algebra", "analysis", "importance", "ops", "pattern", "structure"},
+    "arviz_plots": {"plots"},
+    "scipy": {"algebra", "analysis", "importance", "ops", "pattern", "plots", "structure"},
 }
 """Which parts may use what comes from outside."""
 
@@ -110,9 +112,13 @@ def test_public_names() -> None:
         "fit",
         "marginalize",
         "noncenter",
+        "plot_ranef",
+        "r2",
+        "ranef",
         "recover",
         "sample",
         "unmarginalize",
+        "varcorr",
     ]
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mlmm.__version__)
 
@@ -139,6 +145,13 @@ def test_public_names() -> None:
             "(idata, *, model=None, leave_out='row', extend_inferencedata=True, progressbar=True)",
         ),
         ("unmarginalize", "(model=None)"),
+        ("varcorr", "(idata, *, model=None)"),
+        ("r2", "(idata, *, model=None)"),
+        ("ranef", "(idata, *, model=None, var_names=None, progressbar=True)"),
+        (
+            "plot_ranef",
+            "(effects, *, var_names=None, ci_probs=(0.5, 0.94), sort=True, **kwargs)",
+        ),
         ("explain", "(model=None, rvs=None)"),
         (
             "recover",

@@ -50,6 +50,8 @@ from pymc_marginal_lmm.structure import Correlation, MixedModel, Response
 __all__ = [
     "ROUNDING",
     "at_pairs",
+    "at_zero",
+    "by_row",
     "identified_by",
     "log_density_of_kept",
     "log_density_of_rows",
@@ -73,8 +75,8 @@ def log_density_of_rows(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     shift, kappa = _vector(model, "shift"), _vector(model, "kappa")
     changed = _with_noisier_rows(_shifted(model, shift), kappa)
     value = log_evidence(changed, data_terms(changed, ys))
-    e, of_kappa = _at_zero(pt.grad(value, [shift, kappa]), [shift, kappa])
-    sigma = pt.concatenate([_by_row(response, response.sigma) for response in model.responses])
+    e, of_kappa = at_zero(pt.grad(value, [shift, kappa]), [shift, kappa])
+    sigma = pt.concatenate([by_row(response, response.sigma) for response in model.responses])
     t = sigma * e
     precision = t**2 - 2 * of_kappa  # σ² [V⁻¹]_ii: one minus the leverage, if rows are independent
     precision = pt.switch(precision > ROUNDING, precision, np.nan)
@@ -103,7 +105,7 @@ def at_pairs(
     own = rows._replace(w=as_float(1.0), weights=weights, known=False)
     changed = _shifted(model, shift)
     value = log_evidence(changed, data_terms(changed, ys, own))
-    e, of_W = _at_zero(pt.grad(value, [shift, W]), [shift])
+    e, of_W = at_zero(pt.grad(value, [shift, W]), [shift])
     return e, -2 * of_W, W
 
 
@@ -148,12 +150,14 @@ def _vector(model: MixedModel, name: str) -> Variable:
     return pt.vector(name, shape=(model.n_rows,), dtype=config.floatX)
 
 
-def _at_zero(values: Sequence[Variable], vectors: Sequence[Variable]) -> list[Variable]:
+def at_zero(values: Sequence[Variable], vectors: Sequence[Variable]) -> list[Variable]:
+    """Return values where some vectors in them are zero."""
     zeros = {v: as_float(np.zeros(v.type.shape)) for v in vectors}
     return graph_replace(values, zeros, strict=False)
 
 
-def _by_row(response: Response, value: Variable) -> Variable:
+def by_row(response: Response, value: Variable) -> Variable:
+    """Return what belongs to a response for each of its rows, ``(n,)``."""
     full = pt.broadcast_to(pt.cast(value, config.floatX), response.shape)
     return pt.reshape(full, (response.size,))
 

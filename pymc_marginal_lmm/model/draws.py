@@ -14,6 +14,7 @@ from xarray import DataArray, Dataset
 
 __all__ = [
     "as_dataset",
+    "check_not_moved",
     "check_parameters",
     "column_of",
     "merged",
@@ -59,6 +60,23 @@ def check_parameters(parameters: Sequence[Variable], posterior: Dataset) -> None
                 f"chain and draw, and then {rv.type.shape} are right. Was it sampled from this "
                 "marginal model?"
             )
+
+
+def check_not_moved(model: Model, posterior: Dataset) -> None:
+    """Check that a parameter is where the model has it.
+
+    Raises
+    ------
+    ValueError
+        Bambi has moved the intercept.
+    """
+    moved = [rv.name for rv in model.free_RVs if (rv.name or "").endswith("Intercept")]
+    if moved and posterior.attrs.get("modeling_interface") == "bambi":
+        raise ValueError(
+            f"idata: Bambi has moved '{moved[0]}' to where all predictors are 0, and it is a "
+            "parameter here, since its prior is not Normal. Pass draws as they were sampled: "
+            "sample(model.backend.model)."
+        )
 
 
 def merged(posterior: Dataset, recovered: Dataset) -> Dataset:

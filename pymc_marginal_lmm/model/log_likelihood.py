@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
-from pymc.model.core import Model
 from pytensor import config
 from rich.progress import track
 from xarray import Dataset, DataTree
@@ -23,7 +22,12 @@ from pymc_marginal_lmm.algebra.left_out import (
 )
 from pymc_marginal_lmm.analysis.ordering import block_structure
 from pymc_marginal_lmm.model.arguments import checked_flag, posterior_of, pymc_model
-from pymc_marginal_lmm.model.draws import as_dataset, check_parameters, shown_point
+from pymc_marginal_lmm.model.draws import (
+    as_dataset,
+    check_not_moved,
+    check_parameters,
+    shown_point,
+)
 from pymc_marginal_lmm.model.groups import (
     NONE,
     Groups,
@@ -33,8 +37,8 @@ from pymc_marginal_lmm.model.groups import (
     pairs_of,
 )
 from pymc_marginal_lmm.model.likelihoods import Likelihoods
-from pymc_marginal_lmm.model.marginalize import marginalized
-from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops
+from pymc_marginal_lmm.model.marginalize import marginal_of
+from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["compute_log_likelihood"]
@@ -103,11 +107,11 @@ def compute_log_likelihood(
     nines.
     """
     posterior = posterior_of(idata)
-    model = _marginal(pymc_model(model))
+    model = marginal_of(pymc_model(model))
     extend = checked_flag(extend_inferencedata, "extend_inferencedata")
     show = checked_flag(progressbar, "progressbar")
     check_parameters(model.free_RVs, posterior)
-    _check_not_moved(model, posterior)
+    check_not_moved(model, posterior)
     by_row = isinstance(leave_out, str) and leave_out == "row"
     dataset = Dataset()
     for op in marginal_ops(model):
@@ -122,25 +126,6 @@ def compute_log_likelihood(
     there = idata["log_likelihood"].to_dataset() if "log_likelihood" in idata.children else None
     idata["log_likelihood"] = dataset if there is None else there.assign(dataset.data_vars)
     return idata
-
-
-def _marginal(model: Model) -> Model:
-    if marginal_ops(model):
-        return model
-    marginal, _ = marginalized(model, None, fold=False)
-    if marginal is None:
-        raise ValueError(NO_EFFECTS)
-    return marginal
-
-
-def _check_not_moved(model: Model, posterior: Dataset) -> None:
-    moved = [rv.name for rv in model.free_RVs if (rv.name or "").endswith("Intercept")]
-    if moved and posterior.attrs.get("modeling_interface") == "bambi":
-        raise ValueError(
-            f"idata: Bambi has moved '{moved[0]}' to where all predictors are 0, and it is a "
-            "parameter here, since its prior is not Normal. Pass draws as they were sampled: "
-            "sample(model.backend.model)."
-        )
 
 
 def _of_rows(given: Likelihoods, posterior: Dataset, show: bool) -> Dataset:

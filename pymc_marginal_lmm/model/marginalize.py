@@ -31,14 +31,14 @@ from pymc_marginal_lmm.model.invariants import check_marginal
 from pymc_marginal_lmm.model.marginal_rv import Dependent, MarginalRV
 from pymc_marginal_lmm.model.notices import warn_of_indices, warn_of_what_stays
 from pymc_marginal_lmm.model.order import order_of
-from pymc_marginal_lmm.model.restore import marginal_ops
+from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops
 from pymc_marginal_lmm.model.roundtrip import graph_of, model_of, without_aliases
 from pymc_marginal_lmm.model.shapes import cut_shapes
 from pymc_marginal_lmm.model.shared import freeze_unnamed_data
 from pymc_marginal_lmm.model.unmarginalize import plain_of
 from pymc_marginal_lmm.model.xtensors import without_xtensors
 
-__all__ = ["Names", "marginalize", "marginalize_fgraph", "marginalized", "read"]
+__all__ = ["Names", "marginal_of", "marginalize", "marginalize_fgraph", "marginalized", "read"]
 
 
 def resolve_names(
@@ -325,3 +325,19 @@ def marginalized(
     marginal = model_of(fgraph, plain)
     check_marginal(plain, marginal, gone)
     return marginal, reading
+
+
+def marginal_of(model: Model) -> Model:
+    """Return the marginal model that is meant: itself, or a plain one with all effects gone.
+
+    Raises
+    ------
+    ValueError
+        Nothing can be integrated out.
+    """
+    if marginal_ops(model):
+        return model
+    marginal, _ = marginalized(model, None, fold=False)
+    if marginal is None:
+        raise ValueError(NO_EFFECTS)
+    return marginal
