@@ -14,6 +14,7 @@ from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.fit import fit
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.log_likelihood import compute_log_likelihood
+from pymc_marginal_lmm.model.loo_pit import loo_pit
 from pymc_marginal_lmm.model.marginalize import marginalize
 from pymc_marginal_lmm.model.noncenter import noncenter
 from pymc_marginal_lmm.model.recover import recover
@@ -34,6 +35,7 @@ __all__ = [
     "explain",
     "finish_bambi",
     "fit",
+    "loo_pit",
     "marginalize",
     "noncenter",
     "recover",

@@ -175,8 +175,7 @@ BAD_METHODS: dict[str, tuple[Call, str]] = {
 }
 
 BAD_GROUPS: dict[str, tuple[Call, str]] = {
-    "nothing": (lambda w: None, "must be 'row', the name .*, or labels of all rows, not NoneType"),
-    "number": (lambda w: 3, "must be 'row', .*, not int"),
+    "number": (lambda w: 3, "must be 'row', the name .*, or labels of all rows, not int"),
     "unknown": (lambda w: "item", r"'item' is neither 'row', .* which are 'u', 'level'\. Any"),
     "sampled": (lambda w: "tau", "'tau' is neither 'row', nor integrated effects"),
     "too short": (lambda w: G[1:], r"labels of 'y' have shape \(19,\), and its rows \(20,\)"),
@@ -240,6 +239,11 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
         "model": (lambda w: w.marginal, [("", NO_MODEL)]),
         "leave_out": (lambda w: "row", [("leave_out.*", BAD_GROUPS)]),
         "extend_inferencedata": (lambda w: True, [("extend_inferencedata ", BAD_FLAGS)]),
+        "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
+    },
+    "loo_pit": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
         "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
     },
     "compile_model": {
@@ -335,6 +339,14 @@ def test_bad_arguments(name: str, argument: str, bad: Call, message: str) -> Non
 # --- What is right ----------------------------------------------------------------------------
 
 
+def many_draws() -> xr.DataTree:
+    values = np.linspace(0.5, 1.5, 40).reshape(2, 20)
+    drawn = {name: (("chain", "draw"), values) for name in ("tau", "sigma", "b")}
+    return xr.DataTree.from_dict({"posterior": xr.Dataset(drawn)})
+
+
+# Of draws along a line.
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "finish_bambi"])
 def test_the_model_of_the_context(name: str) -> None:
     world = World()
@@ -343,6 +355,7 @@ def test_the_model_of_the_context(name: str) -> None:
         "noncenter": {"rvs": "u"},
         "recover": {"idata": world.idata, "progressbar": False},
         "compute_log_likelihood": {"idata": world.idata, "progressbar": False},
+        "loo_pit": {"idata": many_draws(), "progressbar": False},
         "fit": {"draws": 3, "chains": 1, "progressbar": False},
         "sample": {"draws": 3, "tune": 3, "chains": 1, "cores": 1, "nuts_sampler": "pymc"},
     }.get(name, {})
@@ -412,7 +425,7 @@ def test_names_twice_and_in_any_sequence() -> None:
 def test_draws_of_another_model(change: Callable, message: str) -> None:
     world = World()
     world.idata["posterior"] = change(world.idata["posterior"].to_dataset())
-    for verb in (mlmm.recover, mlmm.compute_log_likelihood):
+    for verb in (mlmm.recover, mlmm.compute_log_likelihood, mlmm.loo_pit):
         with pytest.raises(ValueError, match=message):
             verb(world.idata, model=world.marginal, progressbar=False)
 

@@ -19,8 +19,8 @@ from pytensor.graph.basic import Variable
 from xarray import Dataset, DataTree
 
 import pymc_marginal_lmm as mlmm
-from pymc_marginal_lmm.model import likelihoods, log_likelihood
-from pymc_marginal_lmm.model.groups import NoGroups
+from pymc_marginal_lmm.model import left_out, likelihoods
+from pymc_marginal_lmm.model.groups import NoGroups, groups_of
 from pymc_marginal_lmm.model.restore import marginal_ops
 from tests.helpers import INTERPRETER, models_of, random_point
 from tests.models import MODELS, CanonicalModel
@@ -215,7 +215,7 @@ def test_groups(
         leave_outs += [{name: labels} for name, labels in by_response.items()]
     for leave_out in leave_outs:
         try:
-            groups = log_likelihood.groups_of(structure, marginal, leave_out)
+            groups = groups_of(structure, marginal, leave_out)
             found = [computed(idata, marginal, leave_out)]
         except NoGroups:
             continue
@@ -223,7 +223,7 @@ def test_groups(
             assert canonical.flat and "flat prior" in str(error)
             continue
         with monkeypatch.context() as patch:
-            patch.setattr(log_likelihood, "MANY_PAIRS", 0)
+            patch.setattr(left_out, "MANY_PAIRS", 0)
             if "correlated rows" not in canonical.tags:
                 found.append(computed(idata, marginal, leave_out))
         for one in found:
@@ -285,7 +285,7 @@ def test_backends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend == "numba":
         monkeypatch.setattr(likelihoods, "find_spec", lambda name: None)
     found = [computed(idata, model, by) for by in ("row", "school")]
-    monkeypatch.setattr(log_likelihood, "MANY_PAIRS", 0)
+    monkeypatch.setattr(left_out, "MANY_PAIRS", 0)
     found.append(computed(idata, model, G))
     for one, other in zip(found, expected, strict=True):
         (a,), (b,) = one.data_vars.values(), other.data_vars.values()
@@ -303,13 +303,13 @@ def test_single_precision(uncompiled: None) -> None:
 
 def test_chunks_do_not_show(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = computed(draws(), schools(), "school")
-    monkeypatch.setattr(log_likelihood, "CHUNK", 1)
+    monkeypatch.setattr(left_out, "CHUNK", 1)
     assert_allclose(
         computed(draws(), schools(), "school")["y_logo_school"], at_once["y_logo_school"]
     )
 
 
-@pytest.mark.parametrize("most", [log_likelihood.MANY_PAIRS, 0])
+@pytest.mark.parametrize("most", [left_out.MANY_PAIRS, 0])
 @pytest.mark.parametrize(
     ("leave_out", "place"), [("row", "row 7 of 'y'"), ("school", "'school' b")]
 )
@@ -321,7 +321,7 @@ def test_what_the_others_do_not_identify(
         tau, sigma = pm.HalfNormal("tau"), pm.HalfNormal("sigma")
         u, b = pm.Normal("u", 0, tau, dims="school"), pm.Flat("b")
         pm.Normal("y", u[G] + b * (np.arange(12) == 7), sigma, observed=Y)
-    monkeypatch.setattr(log_likelihood, "MANY_PAIRS", most)
+    monkeypatch.setattr(left_out, "MANY_PAIRS", most)
     with pytest.raises(ValueError, match=f"{place} has no density given all others at chain 0"):
         computed(draws(), model, leave_out)
 

@@ -64,8 +64,8 @@ ONLY_IN = {
     "xarray": {"model"},
     "arviz_base": {"model"},
     "pandas": {"analysis", "examples"},
-    "arviz_stats": {"importance"},
-    "scipy": {"algebra", "analysis", "importance", "ops", "pattern", "structure"},
+    "arviz_stats": {"importance", "model"},
+    "scipy": {"algebra", "analysis", "importance", "model", "ops", "pattern", "structure"},
 }
 """Which parts may use what comes from outside."""
 
@@ -108,6 +108,7 @@ def test_public_names() -> None:
         "explain",
         "finish_bambi",
         "fit",
+        "loo_pit",
         "marginalize",
         "noncenter",
         "recover",
@@ -138,6 +139,7 @@ def test_public_names() -> None:
             "compute_log_likelihood",
             "(idata, *, model=None, leave_out='row', extend_inferencedata=True, progressbar=True)",
         ),
+        ("loo_pit", "(idata, *, model=None, progressbar=True)"),
         ("unmarginalize", "(model=None)"),
         ("explain", "(model=None, rvs=None)"),
         (
@@ -187,7 +189,7 @@ def test_public_objects_are_documented(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["marginalize", "recover", "conditional", "explain", "unmarginalize"]
+    "name", ["marginalize", "recover", "conditional", "explain", "loo_pit", "unmarginalize"]
 )
 def test_verbs_say_what_they_return_and_raise(name: str) -> None:
     documentation = inspect.getdoc(getattr(mlmm, name)) or ""
