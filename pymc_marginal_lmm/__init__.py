@@ -16,6 +16,7 @@ from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.log_likelihood import compute_log_likelihood
 from pymc_marginal_lmm.model.loo_pit import loo_pit
 from pymc_marginal_lmm.model.marginalize import marginalize
+from pymc_marginal_lmm.model.moment_match import moment_match
 from pymc_marginal_lmm.model.noncenter import noncenter
 from pymc_marginal_lmm.model.recover import recover
 from pymc_marginal_lmm.model.sample import sample
@@ -37,6 +38,7 @@ __all__ = [
     "fit",
     "loo_pit",
     "marginalize",
+    "moment_match",
     "noncenter",
     "recover",
     "sample",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import arviz as az
 import bambi
 import numpy as np
 import pandas as pd
@@ -246,6 +247,32 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
         "model": (lambda w: w.marginal, [("", NO_MODEL)]),
         "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
     },
+    "moment_match": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "loo": (
+            lambda w: None,
+            [
+                ("", {"nothing": (lambda w: None, "loo must be what arviz.loo")}),
+                ("", {"draws": (lambda w: w.idata, "loo must be what arviz.loo")}),
+            ],
+        ),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
+        "leave_out": (
+            lambda w: "row",
+            [
+                ("leave_out.*", BAD_GROUPS),
+                ("", {"nothing": (lambda w: None, "leave_out must be 'row', the name of .*None")}),
+            ],
+        ),
+        "var_name": (
+            lambda w: "y_loo",
+            [
+                ("", {"unknown": (lambda w: "y", "must be one of 'y_loo', .* not 'y'")}),
+                ("", {"number": (lambda w: 1, "must be one of 'y_loo', .* not 1")}),
+            ],
+        ),
+        "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
+    },
     "compile_model": {
         "model": (lambda w: w.model, [("", NO_MODEL)]),
         "rvs_to_marginalize": (
@@ -346,7 +373,7 @@ def many_draws() -> xr.DataTree:
 
 
 # Of draws along a line.
-@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto", "ignore:k̂ is still")
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "finish_bambi"])
 def test_the_model_of_the_context(name: str) -> None:
     world = World()
@@ -356,11 +383,15 @@ def test_the_model_of_the_context(name: str) -> None:
         "recover": {"idata": world.idata, "progressbar": False},
         "compute_log_likelihood": {"idata": world.idata, "progressbar": False},
         "loo_pit": {"idata": many_draws(), "progressbar": False},
+        "moment_match": {"idata": many_draws(), "progressbar": False},
         "fit": {"draws": 3, "chains": 1, "progressbar": False},
         "sample": {"draws": 3, "tune": 3, "chains": 1, "cores": 1, "nuts_sampler": "pymc"},
     }.get(name, {})
     if name == "sample":
         rest |= {"progressbar": False, "compute_convergence_checks": False, "quiet": True}
+    if name == "moment_match":
+        mlmm.compute_log_likelihood(rest["idata"], model=world.model, progressbar=False)
+        rest["loo"] = az.loo(rest["idata"], var_name="y_loo", pointwise=True)
     # Not the compiler is tested, which takes most of the time.
     quickly = pytensor.config.change_flags(mode="FAST_COMPILE")
     with quickly, world.marginal if marginal_wanted else world.model:

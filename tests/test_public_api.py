@@ -110,6 +110,7 @@ def test_public_names() -> None:
         "fit",
         "loo_pit",
         "marginalize",
+        "moment_match",
         "noncenter",
         "recover",
         "sample",
@@ -140,6 +141,10 @@ def test_public_names() -> None:
             "(idata, *, model=None, leave_out='row', extend_inferencedata=True, progressbar=True)",
         ),
         ("loo_pit", "(idata, *, model=None, progressbar=True)"),
+        (
+            "moment_match",
+            "(idata, loo, *, model=None, leave_out='row', var_name=None, progressbar=True)",
+        ),
         ("unmarginalize", "(model=None)"),
         ("explain", "(model=None, rvs=None)"),
         (
@@ -189,7 +194,16 @@ def test_public_objects_are_documented(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["marginalize", "recover", "conditional", "explain", "loo_pit", "unmarginalize"]
+    "name",
+    [
+        "marginalize",
+        "recover",
+        "conditional",
+        "explain",
+        "loo_pit",
+        "moment_match",
+        "unmarginalize",
+    ],
 )
 def test_verbs_say_what_they_return_and_raise(name: str) -> None:
     documentation = inspect.getdoc(getattr(mlmm, name)) or ""
