@@ -94,7 +94,7 @@ def moment_match(
     Implicitly adaptive importance sampling (Paananen, Piironen, Bürkner and Vehtari 2021) on the
     unconstrained scale, as in ``arviz_stats.loo_moment_match``, with our densities: that of all
     parameters given all rows, and that of a row given all others. The last step, a mixture of moved
-    draws and others, is made here, see :mod:`pymc_marginal_lmm.importance.matching`.
+    draws and others, is made here: ``arviz_stats`` up to 1.3.3 takes its density at wrong points.
     """
     show = checked_flag(progressbar, "progressbar")
     model, posterior = marginal_and_draws(idata, model)
