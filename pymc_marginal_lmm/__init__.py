@@ -14,7 +14,9 @@ from pymc_marginal_lmm.model.conditional import conditional
 from pymc_marginal_lmm.model.fit import fit
 from pymc_marginal_lmm.model.from_bambi import finish_bambi
 from pymc_marginal_lmm.model.log_likelihood import compute_log_likelihood
+from pymc_marginal_lmm.model.loo_pit import loo_pit
 from pymc_marginal_lmm.model.marginalize import marginalize
+from pymc_marginal_lmm.model.moment_match import moment_match
 from pymc_marginal_lmm.model.noncenter import noncenter
 from pymc_marginal_lmm.model.r2 import r2
 from pymc_marginal_lmm.model.ranef import ranef
@@ -38,7 +40,9 @@ __all__ = [
     "explain",
     "finish_bambi",
     "fit",
+    "loo_pit",
     "marginalize",
+    "moment_match",
     "noncenter",
     "plot_ranef",
     "r2",

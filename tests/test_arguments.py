@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import arviz as az
 import bambi
 import numpy as np
 import pandas as pd
@@ -197,8 +198,7 @@ BAD_PROBABILITIES: dict[str, tuple[Call, str]] = {
 """In place of those of two intervals."""
 
 BAD_GROUPS: dict[str, tuple[Call, str]] = {
-    "nothing": (lambda w: None, "must be 'row', the name .*, or labels of all rows, not NoneType"),
-    "number": (lambda w: 3, "must be 'row', .*, not int"),
+    "number": (lambda w: 3, "must be 'row', the name .*, or labels of all rows, not int"),
     "unknown": (lambda w: "item", r"'item' is neither 'row', .* which are 'u', 'level'\. Any"),
     "sampled": (lambda w: "tau", "'tau' is neither 'row', nor integrated effects"),
     "too short": (lambda w: G[1:], r"labels of 'y' have shape \(19,\), and its rows \(20,\)"),
@@ -262,6 +262,37 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
         "model": (lambda w: w.marginal, [("", NO_MODEL)]),
         "leave_out": (lambda w: "row", [("leave_out.*", BAD_GROUPS)]),
         "extend_inferencedata": (lambda w: True, [("extend_inferencedata ", BAD_FLAGS)]),
+        "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
+    },
+    "loo_pit": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
+        "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
+    },
+    "moment_match": {
+        "idata": (lambda w: w.idata, [("", BAD_DRAWS)]),
+        "loo": (
+            lambda w: None,
+            [
+                ("", {"nothing": (lambda w: None, "loo must be what arviz.loo")}),
+                ("", {"draws": (lambda w: w.idata, "loo must be what arviz.loo")}),
+            ],
+        ),
+        "model": (lambda w: w.marginal, [("", NO_MODEL)]),
+        "leave_out": (
+            lambda w: "row",
+            [
+                ("leave_out.*", BAD_GROUPS),
+                ("", {"nothing": (lambda w: None, "leave_out must be 'row', the name of .*None")}),
+            ],
+        ),
+        "var_name": (
+            lambda w: "y_loo",
+            [
+                ("", {"unknown": (lambda w: "y", "must be one of 'y_loo', .* not 'y'")}),
+                ("", {"number": (lambda w: 1, "must be one of 'y_loo', .* not 1")}),
+            ],
+        ),
         "progressbar": (lambda w: False, [("progressbar ", BAD_FLAGS)]),
     },
     "ranef": {
@@ -390,6 +421,14 @@ def test_bad_arguments(name: str, argument: str, bad: Call, message: str) -> Non
 # --- What is right ----------------------------------------------------------------------------
 
 
+def many_draws() -> xr.DataTree:
+    values = np.linspace(0.5, 1.5, 40).reshape(2, 20)
+    drawn = {name: (("chain", "draw"), values) for name in ("tau", "sigma", "b")}
+    return xr.DataTree.from_dict({"posterior": xr.Dataset(drawn)})
+
+
+# Of draws along a line.
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto", "ignore:k̂ is still")
 @pytest.mark.parametrize("name", TAKE_MODELS)
 def test_the_model_of_the_context(name: str) -> None:
     world = World()
@@ -401,11 +440,16 @@ def test_the_model_of_the_context(name: str) -> None:
         "ranef": {"idata": world.idata, "progressbar": False},
         "varcorr": {"idata": world.idata},
         "r2": {"idata": world.idata},
+        "loo_pit": {"idata": many_draws(), "progressbar": False},
+        "moment_match": {"idata": many_draws(), "progressbar": False},
         "fit": {"draws": 3, "chains": 1, "progressbar": False},
         "sample": {"draws": 3, "tune": 3, "chains": 1, "cores": 1, "nuts_sampler": "pymc"},
     }.get(name, {})
     if name == "sample":
         rest |= {"progressbar": False, "compute_convergence_checks": False, "quiet": True}
+    if name == "moment_match":
+        mlmm.compute_log_likelihood(rest["idata"], model=world.model, progressbar=False)
+        rest["loo"] = az.loo(rest["idata"], var_name="y_loo", pointwise=True)
     # Not the compiler is tested, which takes most of the time.
     quickly = pytensor.config.change_flags(mode="FAST_COMPILE")
     with quickly, world.marginal if marginal_wanted else world.model:
@@ -470,7 +514,8 @@ def test_names_twice_and_in_any_sequence() -> None:
 def test_draws_of_another_model(change: Callable, message: str) -> None:
     world = World()
     world.idata["posterior"] = change(world.idata["posterior"].to_dataset())
-    verbs = (mlmm.recover, mlmm.compute_log_likelihood, mlmm.ranef, mlmm.varcorr, mlmm.r2)
+    summaries = (mlmm.ranef, mlmm.varcorr, mlmm.r2)
+    verbs = (mlmm.recover, mlmm.compute_log_likelihood, mlmm.loo_pit, *summaries)
     for verb in verbs:
         with pytest.raises(ValueError, match=message):
             verb(world.idata, model=world.marginal)

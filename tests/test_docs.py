@@ -261,6 +261,8 @@ def run(page: str, text: str) -> dict[str, Any]:
 
 # Bambi's predict puts the posterior into the graph as constants.
 @pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
+# What the page on comparison is about.
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
 @pytest.mark.parametrize("page", _pages())
 def test_code_blocks(page: str, capsys: pytest.CaptureFixture) -> None:
     logging.getLogger("pymc").setLevel(logging.ERROR)

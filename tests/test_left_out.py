@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import arviz as az
@@ -11,17 +10,15 @@ import numpy as np
 import pandas as pd
 import pymc as pm
 import pytensor
-import pytensor.tensor as pt
 import pytest
 from numpy.testing import assert_allclose
-from pymc.logprob.basic import transformed_conditional_logp
-from pytensor.graph.basic import Variable
 from xarray import Dataset, DataTree
 
 import pymc_marginal_lmm as mlmm
-from pymc_marginal_lmm.model import likelihoods, log_likelihood
-from pymc_marginal_lmm.model.groups import NoGroups
+from pymc_marginal_lmm.model import left_out, likelihoods
+from pymc_marginal_lmm.model.groups import NoGroups, groups_of
 from pymc_marginal_lmm.model.restore import marginal_ops
+from tests.dense import joints
 from tests.draws import draws_of, interpreted
 from tests.helpers import models_of
 from tests.models import MODELS, CanonicalModel
@@ -55,97 +52,10 @@ MODEL = pytest.mark.parametrize(
 )
 
 
-@dataclass(frozen=True)
-class Dense:
-    """``V⁻¹`` and ``e = V⁻¹r`` of rows, and the values of these, logarithms of LogNormal ones."""
-
-    precision: np.ndarray
-    e: np.ndarray
-    jacobian: np.ndarray
-
-    def left_out(self, codes: np.ndarray) -> np.ndarray:
-        """Return ``log p(y_g | y_−g)`` of groups of rows; -1 are rows of none."""
-        out = np.zeros(codes.max() + 1)
-        for g in range(out.size):
-            rows = np.flatnonzero(codes == g)
-            B, e = self.precision[np.ix_(rows, rows)], self.e[rows]
-            squares = e @ np.linalg.solve(B, e)
-            log_det = np.linalg.slogdet(B)[1]
-            out[g] = 0.5 * (log_det - squares - rows.size * np.log(2 * np.pi))
-        return out + np.bincount(codes[codes >= 0], self.jacobian[codes >= 0])
-
-
-class Joint:
-    """The joint log density of effects and rows, which is quadratic in both, by PyMC alone."""
-
-    def __init__(self, plain: pm.Model, effects: tuple[str, ...], responses: list[str]) -> None:
-        self.plain, self.responses = plain, responses
-        values = dict(plain.rvs_to_values)
-        self.rows = []
-        for name in responses:
-            rv = plain[name]
-            self.rows.append(pt.tensor(name, shape=rv.type.shape, dtype="float64"))
-            values[rv] = self.rows[-1]
-        terms = transformed_conditional_logp(
-            plain.basic_RVs, rvs_to_values=values, rvs_to_transforms=plain.rvs_to_transforms
-        )
-        own = [plain.rvs_to_values[plain[name]] for name in effects]
-        given = [v for rv in plain.free_RVs if (v := plain.rvs_to_values[rv]) not in own]
-        wrt = [*own, *self.rows]
-        gradient = pt.grad(sum(term.sum() for term in terms), wrt)
-        self.given = [v.name for v in given]
-        self.function = pytensor.function(
-            [*given, *wrt], gradient, mode="FAST_COMPILE", on_unused_input="ignore"
-        )
-        start = plain.initial_point()
-        self.start = [np.zeros_like(start[v.name], dtype="float64") for v in own]
-        self.log = [isinstance(plain[n].owner.op, pm.LogNormal.rv_type) for n in responses]
-        data = [np.asarray(_value(plain.rvs_to_values[plain[n]]), "float64") for n in responses]
-        self.data = [np.log(y) if log else y for y, log in zip(data, self.log, strict=True)]
-
-    def gradient(self, point: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-        shapes = [a.shape for a in (*self.start, *self.data)]
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-        parts = [p.reshape(shape) for p, shape in zip(np.split(x, ends[:-1]), shapes, strict=True)]
-        k = len(self.start)
-        logs = [False] * k + self.log
-        at = [np.exp(p) if log else p for p, log in zip(parts, logs, strict=True)]
-        found = self.function(*(point[name] for name in self.given), *at)
-        # By log y: the density of log y has the Jacobian y, whose logarithm is linear.
-        found = [g * y + 1 if log else g for g, y, log in zip(found, at, logs, strict=True)]
-        return np.concatenate([np.ravel(g) for g in found])
-
-    def dense(self, point: dict[str, np.ndarray]) -> Dense:
-        q = sum(a.size for a in self.start)
-        x = np.concatenate([np.ravel(a) for a in (*self.start, *self.data)])
-        g = self.gradient(point, x)
-        H = -np.stack([self.gradient(point, x + unit) - g for unit in np.eye(x.size)])
-        H = (H + H.T) / 2
-        K = np.linalg.solve(H[:q, :q], H[:q, q:])
-        jacobian = [-y if log else 0 * y for y, log in zip(self.data, self.log, strict=True)]
-        return Dense(
-            precision=H[q:, q:] - H[q:, :q] @ K,
-            e=-(g[q:] - K.T @ g[:q]),
-            jacobian=np.concatenate([np.ravel(j) for j in jacobian]),
-        )
-
-
-def _value(variable: Variable) -> Any:
-    return variable.data if hasattr(variable, "data") else variable.get_value()
-
-
 def computed(idata: DataTree, model: pm.Model, leave_out: Any) -> Dataset:
     return mlmm.compute_log_likelihood(
         idata, model=model, leave_out=leave_out, extend_inferencedata=False, progressbar=False
     )
-
-
-def joints(canonical: CanonicalModel) -> list[Joint]:
-    plain, marginal, _ = models_of(canonical)
-    return [
-        Joint(plain, canonical.effects, [response.name for response in op.structure.responses])
-        for op in marginal_ops(marginal)
-    ]
 
 
 @MODEL
@@ -187,7 +97,7 @@ def test_groups(
         leave_outs += [{name: labels} for name, labels in by_response.items()]
     for leave_out in leave_outs:
         try:
-            groups = log_likelihood.groups_of(structure, marginal, leave_out)
+            groups = groups_of(structure, marginal, leave_out)
             found = [computed(idata, marginal, leave_out)]
         except NoGroups:
             continue
@@ -195,7 +105,7 @@ def test_groups(
             assert canonical.flat and "flat prior" in str(error)
             continue
         with monkeypatch.context() as patch:
-            patch.setattr(log_likelihood, "MANY_PAIRS", 0)
+            patch.setattr(left_out, "MANY_PAIRS", 0)
             if "correlated rows" not in canonical.tags:
                 found.append(computed(idata, marginal, leave_out))
         for one in found:
@@ -257,7 +167,7 @@ def test_backends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend == "numba":
         monkeypatch.setattr(likelihoods, "find_spec", lambda name: None)
     found = [computed(idata, model, by) for by in ("row", "school")]
-    monkeypatch.setattr(log_likelihood, "MANY_PAIRS", 0)
+    monkeypatch.setattr(left_out, "MANY_PAIRS", 0)
     found.append(computed(idata, model, G))
     for one, other in zip(found, expected, strict=True):
         (a,), (b,) = one.data_vars.values(), other.data_vars.values()
@@ -275,13 +185,13 @@ def test_single_precision(uncompiled: None) -> None:
 
 def test_chunks_do_not_show(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = computed(draws(), schools(), "school")
-    monkeypatch.setattr(log_likelihood, "CHUNK", 1)
+    monkeypatch.setattr(left_out, "CHUNK", 1)
     assert_allclose(
         computed(draws(), schools(), "school")["y_logo_school"], at_once["y_logo_school"]
     )
 
 
-@pytest.mark.parametrize("most", [log_likelihood.MANY_PAIRS, 0])
+@pytest.mark.parametrize("most", [left_out.MANY_PAIRS, 0])
 @pytest.mark.parametrize(
     ("leave_out", "place"), [("row", "row 7 of 'y'"), ("school", "'school' b")]
 )
@@ -293,7 +203,7 @@ def test_what_the_others_do_not_identify(
         tau, sigma = pm.HalfNormal("tau"), pm.HalfNormal("sigma")
         u, b = pm.Normal("u", 0, tau, dims="school"), pm.Flat("b")
         pm.Normal("y", u[G] + b * (np.arange(12) == 7), sigma, observed=Y)
-    monkeypatch.setattr(log_likelihood, "MANY_PAIRS", most)
+    monkeypatch.setattr(left_out, "MANY_PAIRS", most)
     with pytest.raises(ValueError, match=f"{place} has no density given all others at chain 0"):
         computed(draws(), model, leave_out)
 

@@ -65,9 +65,9 @@ ONLY_IN = {
     "xarray": {"model", "plots"},
     "arviz_base": {"model"},
     "pandas": {"analysis", "examples"},
-    "arviz_stats": {"importance"},
+    "arviz_stats": {"importance", "model"},
     "arviz_plots": {"plots"},
-    "scipy": {"algebra", "analysis", "importance", "ops", "pattern", "plots", "structure"},
+    "scipy": {"algebra", "analysis", "importance", "model", "ops", "pattern", "plots", "structure"},
 }
 """Which parts may use what comes from outside."""
 
@@ -110,7 +110,9 @@ def test_public_names() -> None:
         "explain",
         "finish_bambi",
         "fit",
+        "loo_pit",
         "marginalize",
+        "moment_match",
         "noncenter",
         "plot_ranef",
         "r2",
@@ -143,6 +145,11 @@ def test_public_names() -> None:
         (
             "compute_log_likelihood",
             "(idata, *, model=None, leave_out='row', extend_inferencedata=True, progressbar=True)",
+        ),
+        ("loo_pit", "(idata, *, model=None, progressbar=True)"),
+        (
+            "moment_match",
+            "(idata, loo, *, model=None, leave_out='row', var_name=None, progressbar=True)",
         ),
         ("unmarginalize", "(model=None)"),
         ("varcorr", "(idata, *, model=None)"),
@@ -200,7 +207,16 @@ def test_public_objects_are_documented(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["marginalize", "recover", "conditional", "explain", "unmarginalize"]
+    "name",
+    [
+        "marginalize",
+        "recover",
+        "conditional",
+        "explain",
+        "loo_pit",
+        "moment_match",
+        "unmarginalize",
+    ],
 )
 def test_verbs_say_what_they_return_and_raise(name: str) -> None:
     documentation = inspect.getdoc(getattr(mlmm, name)) or ""

@@ -13,11 +13,11 @@ import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.components import components_of
 from pymc_marginal_lmm.model.likelihoods import Likelihoods
 from pymc_marginal_lmm.model.restore import marginal_ops
+from tests.dense import Joint
 from tests.draws import draws_of, one_draw
 from tests.helpers import models_of, unfolded
 from tests.lme4_models import BUILD, REFERENCE
 from tests.models import MODELS, CanonicalModel
-from tests.test_left_out import Joint
 
 FAST = {
     "random_intercept",

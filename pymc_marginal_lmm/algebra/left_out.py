@@ -54,17 +54,20 @@ __all__ = [
     "by_row",
     "identified_by",
     "log_density_of_kept",
-    "log_density_of_rows",
+    "rows_given_others",
 ]
 
 ROUNDING = 1e-10
 """Of the precision that rows have given the effects, what is left if other rows tell nothing."""
 
 
-def log_density_of_rows(model: MixedModel, ys: Sequence[Variable]) -> Variable:
-    """Return ``log p(y_i | y_−i, θ)`` of each row, ``(n,)``; of logarithms for LogNormal ones.
+def rows_given_others(model: MixedModel, ys: Sequence[Variable]) -> tuple[Variable, Variable]:
+    """Return ``log p(y_i | y_−i, θ)`` and ``z_i`` of each row, ``(n,)``.
 
-    NaN where nothing but rounding is left of a precision: the others do not identify a coefficient.
+    Given θ and all others, a row is Normal: ``z_i = √B_i (y_i − m_i)`` is how many of its standard
+    deviations it is from its mean, and ``Φ(z_i)`` its distribution function. Of LogNormal rows both
+    are those of the logarithm. NaN where nothing but rounding is left of a precision: the others do
+    not identify a coefficient.
 
     Parameters
     ----------
@@ -80,7 +83,8 @@ def log_density_of_rows(model: MixedModel, ys: Sequence[Variable]) -> Variable:
     t = sigma * e
     precision = t**2 - 2 * of_kappa  # σ² [V⁻¹]_ii: one minus the leverage, if rows are independent
     precision = pt.switch(precision > ROUNDING, precision, np.nan)
-    return 0.5 * (pt.log(precision) - t**2 / precision - LOG_2PI) - pt.log(sigma)
+    z = t / pt.sqrt(precision)
+    return 0.5 * (pt.log(precision) - z**2 - LOG_2PI) - pt.log(sigma), z
 
 
 def at_pairs(

@@ -24,8 +24,16 @@ checked by a generalised Pareto distribution (Vehtari, Simpson, Gelman, Yao and 
 """
 
 from pymc_marginal_lmm.importance.integrate import Integral, integrate
+from pymc_marginal_lmm.importance.matching import match_moments
 from pymc_marginal_lmm.importance.mixture import StudentMixture
 from pymc_marginal_lmm.importance.proposal import Proposal
 from pymc_marginal_lmm.importance.reflections import Reflections
 
-__all__ = ["Integral", "Proposal", "Reflections", "StudentMixture", "integrate"]
+__all__ = [
+    "Integral",
+    "Proposal",
+    "Reflections",
+    "StudentMixture",
+    "integrate",
+    "match_moments",
+]

@@ -13,7 +13,7 @@ from pymc_marginal_lmm.importance.modes import LogDensity, first_mixture
 from pymc_marginal_lmm.importance.proposal import Proposal, near
 from pymc_marginal_lmm.importance.reflections import Reflections
 
-__all__ = ["Integral", "Round", "integrate", "khat_threshold"]
+__all__ = ["Integral", "Round", "integrate", "khat_threshold", "smoothed_and_khat"]
 
 REPLICATES = 16
 """Independent parts of the last batch, whose differences give the Monte Carlo error."""
@@ -109,7 +109,7 @@ class Integral:
 
     def smoothed_log_weights(self) -> np.ndarray:
         """Return the logarithms of weights ``(N,)`` with the sum 1, their tail Pareto smoothed."""
-        smoothed, _ = _smoothed(self.log_weights)
+        smoothed, _ = smoothed_and_khat(self.log_weights)
         return smoothed - logsumexp(smoothed)
 
     def expectation(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -140,7 +140,8 @@ def khat_threshold(n: int) -> float:
     return min(1 - 1 / np.log10(n), 0.7)
 
 
-def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+def smoothed_and_khat(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return Pareto smoothed log weights, normalised, and k̂ of their tail."""
     # As scipy.stats in the mixture: slow to import.
     from arviz_stats.base import array_stats
 
@@ -217,7 +218,7 @@ def integrate(
         could_save = (wanted / best[0] - wanted) / 2
         adapted = len(pool.proposals) >= 2 and (could_save < size or idle == 2)
         ahead = REPLICATES * per_replicate(best[0]) if adapted else size
-        report(Round(count, effective, _smoothed(log_p - log_q)[1], ahead))
+        report(Round(count, effective, smoothed_and_khat(log_p - log_q)[1], ahead))
         if adapted:
             break
         pool = pool.with_points(x, log_p, log_q, proposal)
@@ -229,7 +230,7 @@ def integrate(
         log_p = evaluated(counted, reflections, x)
         log_q = proposal.log_density(x)
         log_weights = log_p - log_q
-        effective, khat = effective_number(log_weights), _smoothed(log_weights)[1]
+        effective, khat = effective_number(log_weights), smoothed_and_khat(log_weights)[1]
         efficiency = effective / len(x)
         good = khat < khat_threshold(len(x)) or attempt == RETRIES
         report(Round(count, effective, khat, 0 if good else REPLICATES * per_replicate(efficiency)))

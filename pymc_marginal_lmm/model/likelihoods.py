@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytensor.tensor as pt
@@ -18,12 +19,37 @@ from pytensor.tensor.random.type import RandomType
 from xarray import Dataset
 
 from pymc_marginal_lmm.dispatch.batches import Loop, by_jax, by_numba
-from pymc_marginal_lmm.model.draws import column_of, over_parameters
+from pymc_marginal_lmm.model.arguments import posterior_of, pymc_model
+from pymc_marginal_lmm.model.draws import (
+    as_dataset,
+    check_not_moved,
+    check_parameters,
+    column_of,
+    over_parameters,
+)
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
+from pymc_marginal_lmm.model.marginalize import marginal_of
 from pymc_marginal_lmm.structure import MixedModel
 from pymc_marginal_lmm.values import interpret
 
-__all__ = ["Likelihoods"]
+__all__ = ["Likelihoods", "by_response", "chains_and_draws", "marginal_and_draws"]
+
+
+def marginal_and_draws(idata: Any, model: Any) -> tuple[Model, Dataset]:
+    """Return a marginal model, and draws of its parameters.
+
+    Raises
+    ------
+    TypeError
+        There is no model, or no tree of draws.
+    ValueError
+        Nothing can be integrated out; draws of a parameter lack, or are those of another model.
+    """
+    posterior = posterior_of(idata)
+    model = marginal_of(pymc_model(model))
+    check_parameters(model.free_RVs, posterior)
+    check_not_moved(model, posterior)
+    return model, posterior
 
 
 @dataclass(frozen=True)
@@ -100,3 +126,31 @@ class Likelihoods:
                 return f"row {i} of '{response.name}'"
             i -= response.size
         raise IndexError(i)
+
+
+def by_response(found: np.ndarray, given: Likelihoods, posterior: Dataset, suffix: str) -> Dataset:
+    """Return what belongs to rows, ``(N, n)``, by response, with its dims and coords.
+
+    Parameters
+    ----------
+    found : array, (N, n)
+    given : Likelihoods
+    posterior : Dataset
+        Whose draws these are.
+    suffix : str
+        Of the names of the responses.
+    """
+    responses, model = given.mixed.responses, given.model
+    ends = np.cumsum([response.size for response in responses])
+    results, dims = {}, {}
+    for response, part in zip(responses, np.split(found, ends[:-1], axis=1), strict=True):
+        name = f"{response.name}{suffix}"
+        results[name] = part.reshape(*chains_and_draws(posterior), *response.shape)
+        if own := model.named_vars_to_dims.get(response.name):
+            dims[name] = list(own)
+    return as_dataset(results, model, posterior, dims, {})
+
+
+def chains_and_draws(posterior: Dataset) -> tuple[int, int]:
+    """Return how many of each there are."""
+    return posterior.sizes["chain"], posterior.sizes["draw"]

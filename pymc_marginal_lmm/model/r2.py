@@ -14,17 +14,14 @@ from pytensor.graph.traversal import ancestors
 from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.analysis.likelihoods import read_likelihood
-from pymc_marginal_lmm.model.arguments import posterior_of, pymc_model
 from pymc_marginal_lmm.model.draws import (
     as_dataset,
-    check_not_moved,
     check_parameters,
     column_of,
     over_parameters,
 )
-from pymc_marginal_lmm.model.likelihoods import Likelihoods
+from pymc_marginal_lmm.model.likelihoods import Likelihoods, marginal_and_draws
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
-from pymc_marginal_lmm.model.marginalize import marginal_of
 from pymc_marginal_lmm.model.recover import Drawer
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.varcorr import Variances
@@ -87,10 +84,7 @@ def r2(idata: DataTree, *, model: Any = None) -> Dataset:
     >>> list(mlmm.r2(idata, model=model))
     ['y_r2_marginal', 'y_r2_conditional']
     """
-    posterior = posterior_of(idata)
-    model = marginal_of(pymc_model(model))
-    check_parameters(model.free_RVs, posterior)
-    check_not_moved(model, posterior)
+    model, posterior = marginal_and_draws(idata, model)
     sizes = posterior.sizes["chain"], posterior.sizes["draw"]
     results: dict[str, np.ndarray] = {}
     for op in marginal_ops(model):

@@ -18,13 +18,11 @@ from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.arguments import (
     checked_flag,
     checked_names,
-    posterior_of,
-    pymc_model,
 )
-from pymc_marginal_lmm.model.draws import check_not_moved, check_parameters, shown_point
-from pymc_marginal_lmm.model.likelihoods import Likelihoods
+from pymc_marginal_lmm.model.draws import shown_point
+from pymc_marginal_lmm.model.likelihoods import Likelihoods, marginal_and_draws
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
-from pymc_marginal_lmm.model.marginalize import marginal_of, marginalized
+from pymc_marginal_lmm.model.marginalize import marginalized
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 from pymc_marginal_lmm.values import Values
@@ -88,12 +86,9 @@ def ranef(
     >>> mlmm.ranef(idata, model=model, progressbar=False)["u"].dims
     ('statistic', 'group')
     """
-    posterior = posterior_of(idata)
-    model = marginal_of(pymc_model(model))
     names = checked_names(var_names, "var_names")
     show = checked_flag(progressbar, "progressbar")
-    check_parameters(model.free_RVs, posterior)
-    check_not_moved(model, posterior)
+    model, posterior = marginal_and_draws(idata, model)
     _check_known(model, names)
     results: dict[str, np.ndarray] = {}
     for op in marginal_ops(model):

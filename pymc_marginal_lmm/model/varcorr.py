@@ -10,11 +10,9 @@ from pytensor.graph.basic import Variable
 from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.algebra.weights import as_float
-from pymc_marginal_lmm.model.arguments import posterior_of, pymc_model
 from pymc_marginal_lmm.model.components import Component, components_of
-from pymc_marginal_lmm.model.draws import as_dataset, check_not_moved, check_parameters
-from pymc_marginal_lmm.model.likelihoods import Likelihoods
-from pymc_marginal_lmm.model.marginalize import marginal_of
+from pymc_marginal_lmm.model.draws import as_dataset
+from pymc_marginal_lmm.model.likelihoods import Likelihoods, marginal_and_draws
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.structure import Response
 
@@ -82,10 +80,7 @@ def varcorr(idata: DataTree, *, model: Any = None) -> Dataset:
     >>> list(mlmm.varcorr(idata, model=model))
     ['group_sd', 'y_sigma', 'y_icc']
     """
-    posterior = posterior_of(idata)
-    model = marginal_of(pymc_model(model))
-    check_parameters(model.free_RVs, posterior)
-    check_not_moved(model, posterior)
+    model, posterior = marginal_and_draws(idata, model)
     sizes = posterior.sizes["chain"], posterior.sizes["draw"]
     results: dict[str, np.ndarray] = {}
     dims: dict[str, list[str]] = {}
