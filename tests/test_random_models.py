@@ -6,7 +6,8 @@ A failing example prints as a program (``Recipe.source``). What is checked on ev
 - everything that an exact method can integrate out is, whatever the spelling;
 - ``log p(y, v | θ) = log p(y | θ) + log p(v | y, θ)``, against PyMC's own joint density;
 - the user's model is as it was;
-- draws of the effects given parameters have the mean and the variance that they should have;
+- draws of the effects given parameters have the mean and the variance that they should have, and
+  so do the moments that are computed without draws;
 - of persons, the blocks and the work are those of the simplest spelling of the same model.
 """
 
@@ -236,6 +237,35 @@ def check_roles(recipe: Recipe) -> None:
 
 def check_recovered(recipe: Recipe, marginal: pm.Model, n: int = 400) -> None:
     """Compare many draws of the effects at one point with the moments that they should have."""
+    idata, point = at_its_point(recipe, marginal, n)
+    drawn = mlmm.recover(
+        idata, model=marginal, random_seed=1, progressbar=False, extend_inferencedata=False
+    )
+    for name, (mean, covariance) in posterior_of_effects(marginal, point).items():
+        sd = np.sqrt(np.diag(covariance))
+        rounding = 1e-9 * (1 + abs(mean.ravel()))
+        z = (drawn[name].values.reshape(n, -1) - mean.ravel()) / (sd + rounding)
+        assert (abs(z.mean(axis=0)) * np.sqrt(n) < 7).all(), name
+        assert ((z**2).mean(axis=0) < 1 + 7 * np.sqrt(2 / n)).all(), name
+
+
+def check_moments(recipe: Recipe) -> None:
+    """Compare means and standard deviations from a gradient with those of draws."""
+    plain, marginal = marginalized(recipe)
+    if marginal is plain or not np.isfinite(likelihood(marginal, recipe)):
+        return
+    idata, point = at_its_point(recipe, marginal, 1)
+    expected = posterior_of_effects(marginal, point)
+    found = mlmm.ranef(idata, model=marginal, var_names=list(expected), progressbar=False)
+    for name, (mean, covariance) in expected.items():
+        sd = np.sqrt(np.diag(covariance)).reshape(mean.shape)
+        rounding = 1e-7 * (1 + abs(mean) + sd)
+        assert (abs(found[name].sel(statistic="mean") - mean) < rounding).all(), name
+        assert (abs(found[name].sel(statistic="sd") - sd) < rounding).all(), name
+
+
+def at_its_point(recipe: Recipe, marginal: pm.Model, n: int) -> tuple[DataTree, dict]:
+    """Return a posterior of ``n`` draws that are all the same, and the point that they are."""
     posterior, point = {}, {}
     known = {v.name: v for v in recipe.variables}
     for rv in marginal.free_RVs:
@@ -248,15 +278,7 @@ def check_recovered(recipe: Recipe, marginal: pm.Model, n: int = 400) -> None:
     idata = DataTree.from_dict({"posterior": Dataset(posterior, coords={"draw": range(n)})})
     if not posterior:
         idata["posterior"] = Dataset(coords={"chain": [0], "draw": range(n)})
-    drawn = mlmm.recover(
-        idata, model=marginal, random_seed=1, progressbar=False, extend_inferencedata=False
-    )
-    for name, (mean, covariance) in posterior_of_effects(marginal, point).items():
-        sd = np.sqrt(np.diag(covariance))
-        rounding = 1e-9 * (1 + abs(mean.ravel()))
-        z = (drawn[name].values.reshape(n, -1) - mean.ravel()) / (sd + rounding)
-        assert (abs(z.mean(axis=0)) * np.sqrt(n) < 7).all(), name
-        assert ((z**2).mean(axis=0) < 1 + 7 * np.sqrt(2 / n)).all(), name
+    return idata, point
 
 
 def found(model: pm.Model) -> tuple[list[tuple[int, int, str]], int]:
@@ -362,6 +384,11 @@ def test_random_roles() -> None:
     run(CI, 5, check_roles, recipes_with_roles())
 
 
+@pytest.mark.usefixtures("uncompiled")
+def test_random_moments() -> None:
+    run(CI, 8, check_moments, recipes_with_roles())
+
+
 def test_random_persons() -> None:
     run(CI, 5, check_persons, recipes_of_persons())
 
@@ -409,6 +436,12 @@ def test_many_random_folded_models(share: Callable[[int], int]) -> None:
 @pytest.mark.slow
 def test_many_random_roles(share: Callable[[int], int]) -> None:
     run(LONG, share(300), check_roles, recipes_with_roles())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("uncompiled")
+def test_many_random_moments(share: Callable[[int], int]) -> None:
+    run(LONG, share(100), check_moments, recipes_with_roles())
 
 
 @pytest.mark.slow
