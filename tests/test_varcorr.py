@@ -183,6 +183,23 @@ def test_scales_by_level(uncompiled: None) -> None:
     assert_allclose(by_name, idata["posterior"]["tau"])
 
 
+def test_two_memberships_in_one_level_with_parameters(uncompiled: None) -> None:
+    """A row that is in a level twice has the sum of both, row by row and by tables."""
+    second = np.roll(G, 2)
+    assert 0 < (second == G).sum() < 12
+    for times in (pm.math.exp, lambda wx: wx):  # what is multiplied is a parameter of rows, or not
+        with pm.Model(coords=COORDS) as model:
+            w, u = pm.Laplace("w", 0, 1), pm.Normal("u", 0, pm.HalfNormal("tau"), dims="school")
+            pm.Normal("y", u[G] + times(w * X) * u[second], 1.0, observed=Y)
+        idata = draws(tau=(), w=())
+        tau, w = (idata["posterior"][name].values[..., None] for name in ("tau", "w"))
+        wx = w * X
+        multiplier = np.exp(wx) if times is pm.math.exp else wx
+        both = np.where(second == G, (1 + multiplier) ** 2, 1 + multiplier**2)
+        share = (tau**2 * both).mean(axis=-1)
+        assert_allclose(mlmm.varcorr(idata, model=model)["y_icc"][..., 0], share / (share + 1))
+
+
 def test_r2_needs_the_coefficients(uncompiled: None) -> None:
     """Of group-level effects no draws are needed, nor of coefficients that are sampled."""
     with pm.Model(coords=COORDS) as model:

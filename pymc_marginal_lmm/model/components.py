@@ -81,17 +81,15 @@ class Component:
     def _by_row(self, factor: GroupingFactor, covariance: Variable, rows: slice) -> Variable:
         """Of rows with parameters among what multiplies effects.
 
-        Levels are independent, so that memberships add up (parameters in the design of rows that
-        are in one level twice are not read).
+        Levels are independent; what a row has of one level, by several memberships, adds up.
         """
+        codes = factor.codes[rows]
         z = as_float(factor.coefficients[rows][:, :, self.columns])
-        level = (
-            factor.codes[rows]
-            if covariance.type.shape[0] > 1
-            else np.zeros_like(factor.codes[rows])
-        )
-        own = covariance[pt.constant(level)]  # (n, K, S, S)
-        return (own * z[..., :, None] * z[..., None, :]).sum() / level.shape[0]
+        same = as_float(codes[:, :, None] == codes[:, None, :])  # (n, K, K)
+        of_level = (same[..., None] * z[:, None]).sum(axis=2)
+        shared = covariance.type.shape[0] == 1
+        own = covariance[pt.constant(np.zeros_like(codes) if shared else codes)]  # (n, K, S, S)
+        return (own * z[..., :, None] * of_level[..., None, :]).sum() / codes.shape[0]
 
 
 def is_population_level(given: Likelihoods, factor: GroupingFactor, share: Share) -> bool:
