@@ -14,6 +14,7 @@ from rich.progress import track
 from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.algebra.moments import conditional_moments
+from pymc_marginal_lmm.dispatch.batches import Loop
 from pymc_marginal_lmm.errors import NotMarginalizable
 from pymc_marginal_lmm.model.arguments import (
     checked_flag,
@@ -27,7 +28,7 @@ from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 from pymc_marginal_lmm.values import Values
 
-__all__ = ["ranef"]
+__all__ = ["Probe", "ranef"]
 
 CHUNK = 64_000_000
 """Bytes of the moments of so many draws at once."""
@@ -133,7 +134,7 @@ def _check_known(model: Model, names: Sequence[str] | None) -> None:
         )
 
 
-class _Probe:
+class Probe:
     """A model in which some variables are the mean of one more likelihood, which has no weight.
 
     Parameters
@@ -166,13 +167,17 @@ class _Probe:
         assert probed is not None
         self.model = probed
 
-    def moments(self, posterior: Dataset, show: bool) -> dict[str, np.ndarray]:
-        """Return mean and standard deviation of each variable, ``(2, *shape)``."""
+    def over(self, posterior: Dataset) -> tuple[Likelihoods, Loop, int]:
+        """Return the likelihoods, means and variances ``(N, 2m)`` given draws, and ``m``."""
         op = next(o for o in marginal_ops(self.model) if self.name in _responses(o))
         given = Likelihoods.of(self.model, op, posterior)
         place = _responses(op).index(self.name)
         values = given.compiled(conditional_moments(given.mixed, given.ys, place))
-        m = given.mixed.responses[place].size
+        return given, values, given.mixed.responses[place].size
+
+    def moments(self, posterior: Dataset, show: bool) -> dict[str, np.ndarray]:
+        """Return mean and standard deviation of each variable, ``(2, *shape)``."""
+        given, values, m = self.over(posterior)
         size = max(1, CHUNK // (16 * m))
         starts = range(0, len(given.points), size)
         # About a mean that is near, or digits of the square would be lost.
@@ -212,14 +217,14 @@ def _responses(op: MarginalRV) -> list[str]:
     return [response.name for response in op.structure.responses]
 
 
-def _probe(model: Model, op: MarginalRV, names: Sequence[str] | None) -> _Probe | None:
+def _probe(model: Model, op: MarginalRV, names: Sequence[str] | None) -> Probe | None:
     """Return the probe of what is asked for, or of all that is linear; None if that is nothing."""
     linear = _linear(op)
     asked = linear if names is None else [name for name in linear if name in names]
     if not asked:
         return None
     try:
-        return _Probe(model, asked)
+        return Probe(model, asked)
     except NotMarginalizable as error:
         if names is not None:
             raise ValueError(
@@ -227,12 +232,12 @@ def _probe(model: Model, op: MarginalRV, names: Sequence[str] | None) -> _Probe 
                 f"({error.reason}). Means and standard deviations of what is not come from draws: "
                 "recover(idata, model=model)."
             ) from error
-    return _Probe(model, [name for name in linear if _is_linear(model, name)])
+    return Probe(model, [name for name in linear if _is_linear(model, name)])
 
 
 def _is_linear(model: Model, name: str) -> bool:
     try:
-        _Probe(model, [name])
+        Probe(model, [name])
     except NotMarginalizable:
         return False
     return True

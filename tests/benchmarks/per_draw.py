@@ -1,9 +1,10 @@
-"""Compare the densities of all rows, left out one by one, with gradients of the marginal density.
+"""Compare what is computed for each draw after sampling with gradients of the marginal density.
 
-    OPENBLAS_NUM_THREADS=1 python -m tests.benchmarks.left_out [--data folder]
+    OPENBLAS_NUM_THREADS=1 python -m tests.benchmarks.per_draw [--data folder]
 
-Both for draws in a loop of one compiled program (JAX where it is installed), in turns; prints one
-JSON line per model, of medians in ms per draw. InstEval and sleepstudy, and with the paper's data
+``rows``: the densities of all rows, left out one by one; ``effects``: means and variances of all
+effects. Each for draws in a loop of one compiled program (JAX where it is installed), in turns;
+prints one JSON line per model, of medians in ms per draw. InstEval, and with the paper's data
 dutch, dillonE1 and eeg.
 """
 
@@ -26,6 +27,7 @@ from pymc_marginal_lmm.algebra.density import log_density
 from pymc_marginal_lmm.algebra.left_out import rows_given_others
 from pymc_marginal_lmm.examples import MODELS, insteval, load
 from pymc_marginal_lmm.model.likelihoods import Likelihoods
+from pymc_marginal_lmm.model.ranef import Probe
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.paper.cells import machine
 
@@ -54,11 +56,16 @@ def prior_draws(model: pm.Model, n: int) -> Dataset:
 def measure(name: str, plain: pm.Model) -> dict:
     model = mlmm.marginalize(plain)
     (op,) = marginal_ops(model)
-    given = Likelihoods.of(model, op, prior_draws(model, 1000))
+    draws = prior_draws(model, 1000)
+    given = Likelihoods.of(model, op, draws)
     gradient = pt.grad(log_density(given.mixed, given.ys), given.x)
+    effects = [effect.name for effect in op.structure.effects]
+    of_effects, moments, _ = Probe(model, effects).over(draws)
+    assert (of_effects.points == given.points).all()
     programs = {
         "gradient": given.compiled([gradient]),
         "rows": given.compiled(rows_given_others(given.mixed, given.ys)[:1]),
+        "effects": moments,
     }
     counts, times = {}, {key: [] for key in programs}
     for key, program in programs.items():
@@ -73,8 +80,9 @@ def measure(name: str, plain: pm.Model) -> dict:
             program(given.points[: counts[key]])
             times[key].append(1e3 * (time.perf_counter() - clock) / counts[key])
     found = {f"{key}_ms": statistics.median(x) for key, x in times.items()}
-    ratio = found["rows_ms"] / found["gradient_ms"]
-    return {"model": name, "n": given.mixed.n_rows, **found, "ratio": ratio}
+    ratios = {f"{key}_ratio": found[f"{key}_ms"] / found["gradient_ms"] for key in programs}
+    sizes = {"n": given.mixed.n_rows, "q": sum(effect.size for effect in given.mixed.effects)}
+    return {"model": name, **sizes, **found, **ratios}
 
 
 def main() -> None:
