@@ -451,6 +451,13 @@ class MixedModel:
         """``n``, over all responses."""
         return sum(response.size for response in self.responses)
 
+    def rows(self) -> Iterator[tuple[Response, slice]]:
+        """Yield each response, and where its rows are among all of them."""
+        start = 0
+        for response in self.responses:
+            yield response, slice(start, start + response.size)
+            start += response.size
+
     def blocks_of(self, share: Share) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the variables of a share, each with those of its blocks that have data."""
         start = 0

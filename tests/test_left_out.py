@@ -21,7 +21,7 @@ from pymc_marginal_lmm.model.restore import marginal_ops
 from tests.dense import joints
 from tests.draws import draws_of, interpreted
 from tests.helpers import models_of
-from tests.models import MODELS, CanonicalModel
+from tests.models import CanonicalModel, canonical_models
 
 FAST = {
     "random_intercept",
@@ -42,14 +42,7 @@ FAST = {
     "conditional_autoregression",
     "mean_only",
 }
-MODEL = pytest.mark.parametrize(
-    "canonical",
-    [
-        pytest.param(model, marks=[] if model.name in FAST else [pytest.mark.slow])
-        for model in MODELS
-    ],
-    ids=str,
-)
+MODEL = canonical_models(FAST)
 
 
 def computed(idata: DataTree, model: pm.Model, leave_out: Any) -> Dataset:

@@ -27,6 +27,7 @@ Y = 0.5 * rng.normal(size=5)[GROUP] + rng.normal(size=20)
 OUTLIER = 7
 Y[OUTLIER] += 8
 ALL = np.ones(20, dtype=bool)
+# What ArviZ says before draws are moved: the subject of these tests.
 high_khat = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
 
 

@@ -17,7 +17,7 @@ from pymc_marginal_lmm.model import likelihoods, ranef
 from tests.draws import draws_of, interpreted, one_draw
 from tests.helpers import models_of, posterior_of_effects, unfolded
 from tests.lme4_models import BUILD, REFERENCE, effects
-from tests.models import MODELS, CanonicalModel
+from tests.models import CanonicalModel, canonical_models
 
 FAST = {
     "random_intercept",
@@ -36,14 +36,7 @@ FAST = {
     "conditional_autoregression",
     "zero_sum",
 }
-MODEL = pytest.mark.parametrize(
-    "canonical",
-    [
-        pytest.param(model, marks=[] if model.name in FAST else [pytest.mark.slow])
-        for model in MODELS
-    ],
-    ids=str,
-)
+MODEL = canonical_models(FAST)
 
 
 def of(idata: DataTree, model: pm.Model, names: Sequence[str] | None = None) -> Dataset:

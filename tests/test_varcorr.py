@@ -17,7 +17,7 @@ from tests.dense import Joint
 from tests.draws import draws_of, one_draw
 from tests.helpers import models_of, unfolded
 from tests.lme4_models import BUILD, REFERENCE
-from tests.models import MODELS, CanonicalModel
+from tests.models import CanonicalModel, canonical_models
 
 FAST = {
     "random_intercept",
@@ -38,14 +38,7 @@ FAST = {
     "sampled_group_level_predictor",
     "autoregression",
 }
-MODEL = pytest.mark.parametrize(
-    "canonical",
-    [
-        pytest.param(model, marks=[] if model.name in FAST else [pytest.mark.slow])
-        for model in MODELS
-    ],
-    ids=str,
-)
+MODEL = canonical_models(FAST)
 
 
 @MODEL

@@ -168,11 +168,7 @@ def by_row(response: Response, value: Variable) -> Variable:
 
 def _by_response(model: MixedModel, vector: Variable) -> list[Variable]:
     """Split what belongs to rows, in the shapes of the responses."""
-    ends = np.cumsum([response.size for response in model.responses])
-    return [
-        pt.reshape(vector[end - response.size : end], response.shape)
-        for end, response in zip(ends, model.responses, strict=True)
-    ]
+    return [pt.reshape(vector[rows], response.shape) for response, rows in model.rows()]
 
 
 def _shifted(model: MixedModel, shift: Variable) -> MixedModel:

@@ -54,8 +54,9 @@ def conditional_moments(
     mean, variance : Variable, (m,)
         Of its linear predictor, given the other responses.
     """
-    data, probes = (_of_responses(model, own) for own in _split(model, probe))
-    terms = data_terms(data, [y for i, y in enumerate(ys) if i != probe])
+    others = [i for i in range(len(model.responses)) if i != probe]
+    data, probes = _of_responses(model, others), _of_responses(model, [probe])
+    terms = data_terms(data, [ys[i] for i in others])
     m = probes.n_rows
     lam, kappa = (pt.vector(name, shape=(m,), dtype=config.floatX) for name in ("lam", "kappa"))
     value = log_evidence(data, _with_probes(terms, probes, lam, kappa))
@@ -98,14 +99,10 @@ def _at_reference(probes: MixedModel, terms: DataTerms) -> Variable | float:
 # --- Some of the rows -------------------------------------------------------------------------
 
 
-def _split(model: MixedModel, probe: int) -> tuple[list[int], list[int]]:
-    return [i for i in range(len(model.responses)) if i != probe], [probe]
-
-
 def _of_responses(model: MixedModel, chosen: Sequence[int]) -> MixedModel:
     """Return the model of some of the responses; its levels, and what meets, stay what they are."""
-    ends = np.cumsum([response.size for response in model.responses])
-    parts = [np.arange(ends[i] - model.responses[i].size, ends[i]) for i in chosen]
+    slices = [rows for _, rows in model.rows()]
+    parts = [np.arange(model.n_rows)[slices[i]] for i in chosen]
     rows = np.concatenate([np.zeros(0, dtype=int), *parts])
     factors = tuple(
         replace(factor, codes=factor.codes[rows], coefficients=factor.coefficients[rows])

@@ -63,9 +63,8 @@ class Groups:
 
     def responses(self, structure: MixedModel) -> list[str]:
         """Return the names of the responses that have rows in groups."""
-        ends = np.cumsum([response.size for response in structure.responses])
-        parts = np.split(self.codes != NONE, ends[:-1])
-        return [r.name for r, own in zip(structure.responses, parts, strict=True) if own.any()]
+        own = self.codes != NONE
+        return [response.name for response, rows in structure.rows() if own[rows].any()]
 
 
 def pairs_of(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,12 +131,11 @@ def _by_labels(structure: MixedModel, labels: Any) -> Groups:
         labels = {names[0]: labels}
     if not labels or not set(labels) <= set(names):
         raise NoGroups(f"leave_out has labels of {list(labels)}; the likelihoods are {names}.")
-    parts, rows, first = [], [], 0
-    for response in structure.responses:
-        first += response.size
+    parts, rows = [], []
+    for response, place in structure.rows():
         if response.name not in labels:
             continue
-        rows.append(np.arange(first - response.size, first))
+        rows.append(np.arange(place.start, place.stop))
         own = np.asarray(labels[response.name])
         if own.shape not in (response.shape, (response.size,)):
             raise NoGroups(
@@ -191,12 +189,11 @@ def _by_name(structure: MixedModel, model: Model, name: str) -> Groups:
             f"leave_out: '{name}' does not group the rows: each of them has several of its "
             f"effects, or none. {LABELS}"
         )
-    ends = np.cumsum([response.size for response in structure.responses])
-    for own in np.split(np.arange(codes.size), ends[:-1]):
-        none = codes[own] == NONE
+    for _, place in structure.rows():
+        none = codes[place] == NONE
         if none.any() and not none.all():
             raise NoGroups(
-                f"leave_out: row {own[none.argmax()]} has no effect of '{name}'. {LABELS}"
+                f"leave_out: row {place.start + none.argmax()} has no effect of '{name}'. {LABELS}"
             )
     used = np.unique(codes[codes != NONE])
     codes = np.where(codes == NONE, NONE, np.searchsorted(used, codes))

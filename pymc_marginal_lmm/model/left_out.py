@@ -109,13 +109,11 @@ def group_densities(given: Likelihoods, groups: Groups) -> LeftOut:
 
 def _can_be_pairs(mixed: MixedModel, groups: Groups) -> bool:
     """Say how groups are left out, or refuse those that tear correlated rows apart."""
-    banded, first = mixed.blocks.band is not None, 0
-    for response in mixed.responses:
-        own = groups.codes[first : first + response.size]
-        first += response.size
+    banded = mixed.blocks.band is not None
+    for response, rows in mixed.rows():
         if response.correlation is None:
             continue
-        batches = own.reshape(-1, response.batch_length)
+        batches = groups.codes[rows].reshape(-1, response.batch_length)
         reason = ""
         if (batches != batches[:, :1]).any():
             reason = "are in different groups"

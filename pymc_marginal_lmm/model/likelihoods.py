@@ -29,6 +29,7 @@ from pymc_marginal_lmm.model.draws import (
 )
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.marginalize import marginal_of
+from pymc_marginal_lmm.model.restore import node_of
 from pymc_marginal_lmm.structure import MixedModel
 from pymc_marginal_lmm.values import interpret
 
@@ -81,11 +82,11 @@ class Likelihoods:
     @classmethod
     def of(cls, model: Model, op: MarginalRV, posterior: Dataset) -> Likelihoods:
         """Return those of an Op of the model, for the draws of a posterior."""
-        node = next(rv.owner for rv in model.observed_RVs if rv.owner.op is op)
+        node = node_of(model, op)
         mixed, _ = op.over(node.inputs)
         ys = [model.rvs_to_values[rv] for rv in op.split(node.outputs)["responses"]]
         inputs, graphs = over_parameters(model, model.free_RVs, [*mixed.symbols(), *ys])
-        n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+        n_draws = int(np.prod(chains_and_draws(posterior)))
         columns = [column_of(posterior[rv.name], rv) for rv in model.free_RVs]
         flat = [np.zeros((n_draws, 0)), *(column.reshape(n_draws, -1) for column in columns)]
         points = np.concatenate(flat, axis=1).astype(config.floatX)
@@ -140,12 +141,12 @@ def by_response(found: np.ndarray, given: Likelihoods, posterior: Dataset, suffi
     suffix : str
         Of the names of the responses.
     """
-    responses, model = given.mixed.responses, given.model
-    ends = np.cumsum([response.size for response in responses])
+    model = given.model
     results, dims = {}, {}
-    for response, part in zip(responses, np.split(found, ends[:-1], axis=1), strict=True):
+    for response, rows in given.mixed.rows():
         name = f"{response.name}{suffix}"
-        results[name] = part.reshape(*chains_and_draws(posterior), *response.shape)
+        shape = (*chains_and_draws(posterior), *response.shape)
+        results[name] = found[:, rows].reshape(shape)
         if own := model.named_vars_to_dims.get(response.name):
             dims[name] = list(own)
     return as_dataset(results, model, posterior, dims, {})

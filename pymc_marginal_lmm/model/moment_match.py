@@ -158,10 +158,9 @@ def _meant(
     for op in marginal_ops(model):
         given = Likelihoods.of(model, op, posterior)
         if isinstance(leave_out, str) and leave_out == "row":
-            rows, first = row_densities(given), 0
-            for response in given.mixed.responses:
-                known[f"{response.name}_loo"] = rows, first
-                first += response.size
+            densities = row_densities(given)
+            for response, rows in given.mixed.rows():
+                known[f"{response.name}_loo"] = densities, rows.start
         else:
             groups = groups_of(given.mixed, model, leave_out)
             label = f"{'_'.join(groups.responses(given.mixed))}_logo_{groups.label}"

@@ -20,10 +20,14 @@ from pymc_marginal_lmm.model.draws import (
     column_of,
     over_parameters,
 )
-from pymc_marginal_lmm.model.likelihoods import Likelihoods, marginal_and_draws
+from pymc_marginal_lmm.model.likelihoods import (
+    Likelihoods,
+    chains_and_draws,
+    marginal_and_draws,
+)
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.recover import Drawer
-from pymc_marginal_lmm.model.restore import marginal_ops
+from pymc_marginal_lmm.model.restore import marginal_ops, node_of
 from pymc_marginal_lmm.model.varcorr import Variances
 from pymc_marginal_lmm.values import Values
 
@@ -85,7 +89,7 @@ def r2(idata: DataTree, *, model: Any = None) -> Dataset:
     ['y_r2_marginal', 'y_r2_conditional']
     """
     model, posterior = marginal_and_draws(idata, model)
-    sizes = posterior.sizes["chain"], posterior.sizes["draw"]
+    sizes = chains_and_draws(posterior)
     results: dict[str, np.ndarray] = {}
     for op in marginal_ops(model):
         of = Variances(Likelihoods.of(model, op, posterior))
@@ -102,8 +106,8 @@ def r2(idata: DataTree, *, model: Any = None) -> Dataset:
 
 def _between_rows(model: Model, op: MarginalRV, groups: set[str], posterior: Dataset) -> np.ndarray:
     """Return the variance between the rows of each response of its predictor, ``(N, R)``."""
-    node = next(rv.owner for rv in model.observed_RVs if rv.owner.op is op)
-    predictors, coefficients = _population_level(op, node.inputs, groups)
+    arguments = node_of(model, op).inputs
+    predictors, coefficients = _population_level(op, arguments, groups)
     used = set(ancestors(predictors))
     coefficients = [v for v in coefficients if v in used]
     _check_recovered(coefficients, posterior)
@@ -111,7 +115,7 @@ def _between_rows(model: Model, op: MarginalRV, groups: set[str], posterior: Dat
     named = [*model.free_RVs, *coefficients]
     columns = [column_of(posterior[v.name], v) for v in named]
     draw = Drawer([*inputs, *coefficients], [pt.flatten(p) for p in predictors])
-    n = posterior.sizes["chain"] * posterior.sizes["draw"]
+    n = int(np.prod(chains_and_draws(posterior)))
     size = max(1, CHUNK // (8 * op.structure.n_rows))
     parts = []
     for start in range(0, n, size):

@@ -34,6 +34,7 @@ __all__ = [
     "add_effects",
     "marginal_nodes",
     "marginal_ops",
+    "node_of",
     "observed_responses",
     "recoverable",
     "restored_model",
@@ -58,6 +59,11 @@ def marginal_ops(model: Model) -> list[MarginalRV]:
     nodes = dict.fromkeys(rv.owner for rv in model.observed_RVs)
     ops = [node.op for node in nodes if node and isinstance(node.op, MarginalRV)]
     return [op for op in ops if not any(name in model.named_vars for name in op.given_back)]
+
+
+def node_of(model: Model, op: MarginalRV) -> Apply:
+    """Return where an Op of :func:`marginal_ops` is applied."""
+    return next(rv.owner for rv in model.observed_RVs if rv.owner.op is op)
 
 
 def recoverable(model: Model) -> list[str]:

@@ -12,7 +12,11 @@ from xarray import Dataset, DataTree
 from pymc_marginal_lmm.algebra.weights import as_float
 from pymc_marginal_lmm.model.components import Component, components_of
 from pymc_marginal_lmm.model.draws import as_dataset
-from pymc_marginal_lmm.model.likelihoods import Likelihoods, marginal_and_draws
+from pymc_marginal_lmm.model.likelihoods import (
+    Likelihoods,
+    chains_and_draws,
+    marginal_and_draws,
+)
 from pymc_marginal_lmm.model.restore import marginal_ops
 from pymc_marginal_lmm.structure import Response
 
@@ -81,7 +85,7 @@ def varcorr(idata: DataTree, *, model: Any = None) -> Dataset:
     ['group_sd', 'y_sigma', 'y_icc']
     """
     model, posterior = marginal_and_draws(idata, model)
-    sizes = posterior.sizes["chain"], posterior.sizes["draw"]
+    sizes = chains_and_draws(posterior)
     results: dict[str, np.ndarray] = {}
     dims: dict[str, list[str]] = {}
     coords: dict[str, Any] = {}
@@ -139,10 +143,8 @@ class Variances:
         self.components = components_of(given)
         for component in self.components:
             _check_not_coupled(component, given)
-        ends = np.cumsum([response.size for response in responses])
-        rows = [slice(end - r.size, end) for end, r in zip(ends, responses, strict=True)]
         scales = [component.scale(mixed) for component in self.components]
-        shares = [c.variance(mixed, own) for own in rows for c in self.components]
+        shares = [c.variance(mixed, own) for _, own in mixed.rows() for c in self.components]
         graphs = [*scales, *shares, *(_residual(response) for response in responses)]
         values = given.compiled([pt.flatten(as_float(graph)) for graph in graphs])(given.points)
         sizes = [int(np.prod(graph.type.shape, dtype=int)) for graph in graphs]

@@ -9,13 +9,22 @@ from tests.models import correlated
 from tests.models import processes
 
 # isort: on
-from tests.models.registry import MODELS, CanonicalModel, Rows, by_name, lkj, scales
+from tests.models.registry import (
+    MODELS,
+    CanonicalModel,
+    Rows,
+    by_name,
+    canonical_models,
+    lkj,
+    scales,
+)
 
 __all__ = [
     "MODELS",
     "CanonicalModel",
     "Rows",
     "by_name",
+    "canonical_models",
     "correlated",
     "lkj",
     "one_factor",

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 import pymc as pm
 import pytensor.tensor as pt
+import pytest
 from pytensor.scalar.basic import autocast_float_as
 
-__all__ = ["MODELS", "CanonicalModel", "Rows", "by_name", "canonical", "lkj", "scales"]
+__all__ = [
+    "MODELS",
+    "CanonicalModel",
+    "Rows",
+    "by_name",
+    "canonical",
+    "canonical_models",
+    "lkj",
+    "scales",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,15 @@ MODELS: list[CanonicalModel] = []
 def by_name(name: str) -> CanonicalModel:
     """Return the canonical model of that name."""
     return next(model for model in MODELS if model.name == name)
+
+
+def canonical_models(fast: Collection[str]) -> pytest.MarkDecorator:
+    """Parametrize a test over all canonical models; those that are not named are slow."""
+    parameters = [
+        pytest.param(model, marks=[] if model.name in fast else [pytest.mark.slow])
+        for model in MODELS
+    ]
+    return pytest.mark.parametrize("canonical", parameters, ids=str)
 
 
 def canonical(*effects: str, flat: bool = False, tags: tuple[str, ...] = ()) -> Callable:
