@@ -49,7 +49,7 @@ random: $(VENV)/.installed-dev
 
 # The linear algebra of most models is too small for several threads.
 bench: $(VENV)/.installed-dev
-	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m tests.benchmarks $(if $(DATA),--data $(DATA)) $(ARGS)
+	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m experiments.benchmarks $(if $(DATA),--data $(DATA)) $(ARGS)
 
 # A warning is an error: a link inside the site that leads nowhere, say.
 docs: $(VENV)/.installed-docs
@@ -64,12 +64,12 @@ notebooks: $(VENV)/.installed-dev
 
 # What is finished is not run again. Without a folder: ARGS="table1 table2 figure3".
 paper: $(VENV)/.installed-demo
-	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m pymc_marginal_lmm.paper run $(ARGS) $(if $(DATA),--data $(DATA))
+	OPENBLAS_NUM_THREADS=$${OPENBLAS_NUM_THREADS:-1} $(BIN)/python -m experiments.paper run $(ARGS) $(if $(DATA),--data $(DATA))
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
-	$(BIN)/python -m mypy pymc_marginal_lmm
+	$(BIN)/python -m mypy pymc_marginal_lmm experiments
 
 format: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check --fix .

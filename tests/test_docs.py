@@ -28,10 +28,10 @@ from scipy import stats
 
 import pymc_marginal_lmm
 import pymc_marginal_lmm as mlmm
-from tests.benchmarks.accelerator import page as accelerator_page
-from tests.benchmarks.overview import overview, put
-from tests.benchmarks.report import markdown as benchmarks_page
-from tests.figures import RATIOS, correlation_density, icc_density, priors
+from experiments.benchmarks.accelerator import page as accelerator_page
+from experiments.benchmarks.overview import overview, put
+from experiments.benchmarks.report import markdown as benchmarks_page
+from experiments.priors import RATIOS, correlation_density, icc_density, priors
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

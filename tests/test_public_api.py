@@ -22,7 +22,7 @@ NAME = "pymc_marginal_lmm"
 MODULES = sorted(
     info.name
     for info in pkgutil.walk_packages([str(PACKAGE)], prefix=f"{NAME}.")
-    if "__main__" not in info.name and not info.name.startswith((f"{NAME}.demo", f"{NAME}.paper"))
+    if "__main__" not in info.name and not info.name.startswith(f"{NAME}.demo")
 )
 with_module = pytest.mark.parametrize("module", [NAME, *MODULES])
 
