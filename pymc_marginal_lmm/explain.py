@@ -21,6 +21,7 @@ from pymc_marginal_lmm.model.arguments import Names, checked_names, pymc_model
 from pymc_marginal_lmm.model.compiled import why_not
 from pymc_marginal_lmm.model.direct import expected_seconds
 from pymc_marginal_lmm.model.marginalize import read
+from pymc_marginal_lmm.picture import DiagonalBlock, picture
 from pymc_marginal_lmm.structure import MixedModel
 
 __all__ = ["Explanation", "FactorSummary", "explain"]
@@ -57,7 +58,7 @@ class FactorSummary:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What :func:`explain` found; prints as text, shows as tables in notebooks.
+    """What :func:`explain` found; prints as text, shows as tables and a picture in notebooks.
 
     Parameters
     ----------
@@ -137,6 +138,12 @@ class Explanation:
             tables.append(("Stays sampled", ["variable", "reason", "place"], rows))
         return tables
 
+    def _blocks(self) -> list[DiagonalBlock]:
+        return [
+            DiagonalBlock(", ".join(f.effects), f.n_levels * f.n_effects, f.kind)
+            for f in self.factors
+        ]
+
     def _cost(self) -> str:
         if not self.factors:
             return "Nothing can be integrated out of this model."
@@ -186,6 +193,8 @@ class Explanation:
                 f"<tbody>{body}</tbody></table>"
             )
         parts += [f"<p>{escape(sentence)}</p>" for sentence in (self._cost(), *self.remarks)]
+        if self.factors:
+            parts.append(picture(self._blocks()))
         return "".join(parts)
 
 
