@@ -38,6 +38,7 @@ __all__ = [
     "models_of",
     "posterior_of_effects",
     "random_point",
+    "start_of",
     "unfolded",
 ]
 
@@ -87,22 +88,39 @@ def models_of(canonical: CanonicalModel) -> Models:
     return Models(plain, marginal, mlmm.conditional(marginal))
 
 
+def start_of(model: pm.Model) -> dict[str, np.ndarray]:
+    """Return the initial point, which PyMC compiles anew for each call.
+
+    It is kept where nothing that a test may set, a shape for instance, can change it.
+    """
+    return dict((_start_of.__wrapped__ if model.data_vars else _start_of)(model))
+
+
+@lru_cache(maxsize=100)
+def _start_of(model: pm.Model) -> dict[str, np.ndarray]:
+    return model.initial_point(random_seed=0)
+
+
 def random_point(model: pm.Model, seed: int, spread: float = 0.7) -> dict[str, np.ndarray]:
     """Return random values for all value variables of a model, transformed ones included."""
     rng = np.random.default_rng(seed)
-    start = model.initial_point(random_seed=seed)
     return {
         name: np.asarray(rng.normal(0, spread, size=np.shape(value)), dtype=value.dtype)
-        for name, value in start.items()
+        for name, value in start_of(model).items()
     }
 
 
 @lru_cache(maxsize=100)
 def density(model: pm.Model) -> Callable[[Point], np.ndarray]:
     """Compile a log density for few evaluations inside its support, once per process."""
+    return model.compile_logp(mode=_cheapest(model))
+
+
+def _cheapest(model: pm.Model) -> Mode | str:
+    """Return a mode for few evaluations, without rewrites where they can be done without."""
     # PyMC's density of a CAR fails in PyTensor's interpreter unless its graph is rewritten.
     areas = any(isinstance(rv.owner.op, CARRV) for rv in model.basic_RVs)
-    return model.compile_logp(mode="FAST_COMPILE" if areas else INTERPRETER)
+    return "FAST_COMPILE" if areas else INTERPRETER
 
 
 class DenseReference(NamedTuple):
@@ -123,7 +141,7 @@ def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> 
     """
     names = [plain.rvs_to_values[plain[name]].name for name in effects]
     logp, dlogp = density(plain), _gradient(plain, effects)
-    start = {name: np.zeros_like(plain.initial_point()[name]) for name in names}
+    start = {name: np.zeros_like(start_of(plain)[name]) for name in names}
     flat = DictToArrayBijection.map(start)
 
     def at(v: np.ndarray) -> dict:
@@ -143,7 +161,7 @@ def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> 
 @lru_cache(maxsize=2)
 def _gradient(plain: pm.Model, effects: tuple[str, ...]) -> Callable:
     """Compile a gradient; a test asks for several points in a row."""
-    return plain.compile_dlogp([plain[name] for name in effects], mode="FAST_COMPILE")
+    return plain.compile_dlogp([plain[name] for name in effects], mode=_cheapest(plain))
 
 
 def posterior_of_effects(
@@ -195,7 +213,7 @@ def assert_same_posterior(
     """Compare means and covariance of all effects, whatever order the marginal model has."""
     means, covariance = joint_covariance(marginal, point)
     order: list[int] = []
-    sizes = [int(np.prod(plain.initial_point()[effect].shape)) for effect in effects]
+    sizes = [int(np.prod(start_of(plain)[effect].shape)) for effect in effects]
     for effect in means:
         k = effects.index(effect)
         order += list(np.arange(sizes[k]) + sum(sizes[:k]))

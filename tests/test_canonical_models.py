@@ -17,6 +17,7 @@ from tests.helpers import (
     joint_covariance,
     models_of,
     random_point,
+    start_of,
 )
 from tests.models import MODELS, CanonicalModel, by_name
 
@@ -93,7 +94,7 @@ def test_log_density_and_moments_against_dense_reference(canonical: CanonicalMod
 def _elements(canonical: CanonicalModel, plain: pm.Model, name: str) -> np.ndarray:
     """Places of a variable's elements in the dense reference."""
     values = [plain.rvs_to_values[plain[effect]].name for effect in canonical.effects]
-    sizes = [int(np.prod(plain.initial_point()[value].shape)) for value in values]
+    sizes = [int(np.prod(start_of(plain)[value].shape)) for value in values]
     k = canonical.effects.index(name)
     return np.arange(sizes[k]) + sum(sizes[:k])
 
