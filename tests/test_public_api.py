@@ -29,7 +29,7 @@ with_module = pytest.mark.parametrize("module", [NAME, *MODULES])
 MAY_IMPORT = {
     "errors": set(),
     "pattern": set(),
-    "structure": {"pattern"},
+    "structure": {"pattern", "structure"},
     "values": set(),
     "ops": {"ops", "pattern"},
     "dispatch": {"dispatch", "ops"},

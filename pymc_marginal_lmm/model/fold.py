@@ -31,7 +31,6 @@ from pytensor.tensor.math import Dot
 from pytensor.tensor.shape import SpecifyShape
 
 from pymc_marginal_lmm.analysis.priors import integrates_to_one
-from pymc_marginal_lmm.analysis.resolution import resolution
 from pymc_marginal_lmm.analysis.selection import value_inputs
 from pymc_marginal_lmm.model.folded import (
     PRIORS,
@@ -41,6 +40,7 @@ from pymc_marginal_lmm.model.folded import (
     FoldedScale,
 )
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV, inline
+from pymc_marginal_lmm.model.resolution import resolution
 from pymc_marginal_lmm.model.restore import observed_responses
 
 __all__ = ["fold_scales", "unfold_scales"]

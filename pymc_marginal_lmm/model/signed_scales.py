@@ -1,7 +1,7 @@
 """The map from a real number ``x`` to a scale with a sign: ``s sinh x = p sinh(τ/p)``.
 
 It is linear below ``s``, where data hardly know of the effects
-(:mod:`~pymc_marginal_lmm.analysis.resolution`), and logarithmic above, as suits a density of
+(:mod:`~pymc_marginal_lmm.model.resolution`), and logarithmic above, as suits a density of
 scales. It is linear again above ``p``, the scale of a prior with a light tail, which on a
 logarithmic scale would be a wall; under a heavy tail ``τ = s sinh x``. A prior whose scale is less
 than what data resolve would have its tail where that grows fast: ``1/s = 1/resolution + 1/scale``.
