@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_design",
+    "sphinx-mathjax-offline",  # formulas are rendered without the network
 ]
 exclude_patterns = ["_build"]
 
@@ -55,11 +56,12 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "show_nav_level": 2,
+    "header_links_before_dropdown": 7,
     "footer_start": [],
     "footer_end": [],
 }
 # Pages without others below them.
-html_sidebars = {name: [] for name in ("index", "api", "benchmarks", "theory")}
+html_sidebars = {name: [] for name in ("index", "install", "api", "theory")}
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 

@@ -344,6 +344,10 @@ def test_site_builds(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     reference = (tmp_path / "html" / "api.html").read_text()
     assert all(f'id="pymc_marginal_lmm.{n}"' in reference for n in pymc_marginal_lmm.__all__)
+    # Formulas need no network.
+    theory = (tmp_path / "html" / "theory.html").read_text()
+    (mathjax,) = re.findall(r'src="([^"]*mathjax[^"]*)"', theory)
+    assert (tmp_path / "html" / mathjax).is_file()
     # Outputs of notebooks are there, and nothing of them was executed.
     assert "_images" in (tmp_path / "html" / "notebooks" / "quickstart.html").read_text()
 

@@ -104,7 +104,7 @@ def figure(results: dict[str, Any], path: Path) -> None:
         axes.set_xscale("log")
         axes.set_yticks(range(len(names)), names)
         axes.set_xlabel("effective draws per second, of the worst parameter or effect")
-        axes.legend(loc="lower right", frameon=False, labelcolor=INK)
+        drawing.legend(loc="outside upper center", ncols=len(MARKS), frameon=False, labelcolor=INK)
         path.parent.mkdir(exist_ok=True)
         save(drawing, path)
 

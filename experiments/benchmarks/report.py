@@ -62,6 +62,7 @@ def markdown(results: dict[str, Any]) -> str:
         _fits(cases),
         "## In one line",
         _overall(cases),
+        "```{toctree}\n:maxdepth: 1\n\naccelerator\npaper\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
