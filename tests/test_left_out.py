@@ -178,7 +178,7 @@ def test_single_precision(uncompiled: None) -> None:
 
 def test_chunks_do_not_show(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = computed(draws(), schools(), "school")
-    monkeypatch.setattr(left_out, "CHUNK", 1)
+    monkeypatch.setattr("pymc_marginal_lmm.model.draws.CHUNK", 1)
     assert_allclose(
         computed(draws(), schools(), "school")["y_logo_school"], at_once["y_logo_school"]
     )

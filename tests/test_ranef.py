@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from xarray import DataArray, Dataset, DataTree
 
 import pymc_marginal_lmm as mlmm
-from pymc_marginal_lmm.model import likelihoods, ranef
+from pymc_marginal_lmm.model import likelihoods
 from tests.draws import draws_of, interpreted, one_draw
 from tests.helpers import models_of, posterior_of_effects, unfolded
 from tests.lme4_models import BUILD, REFERENCE, effects
@@ -135,7 +135,7 @@ def test_what_is_chosen(uncompiled: None) -> None:
 
 def test_chunks_do_not_show(uncompiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = of(draws(), pupils(), "u")
-    monkeypatch.setattr(ranef, "CHUNK", 1)
+    monkeypatch.setattr("pymc_marginal_lmm.model.draws.CHUNK", 1)
     assert_allclose(of(draws(), pupils(), "u")["u"], at_once["u"], rtol=1e-10)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +10,23 @@ from arviz_base import dict_to_dataset
 from pymc.model.core import Model
 from pytensor.graph.basic import Variable
 from pytensor.graph.replace import graph_replace
+from rich.progress import track
 from xarray import DataArray, Dataset
 
 __all__ = [
     "as_dataset",
     "check_not_moved",
     "check_parameters",
+    "chunks",
     "column_of",
+    "first_lost",
     "merged",
     "over_parameters",
-    "shown_point",
+    "shown_draw",
 ]
+
+CHUNK = 64_000_000
+"""Bytes of what is computed for so many draws at once."""
 
 
 def over_parameters(
@@ -102,11 +108,36 @@ def column_of(draws: DataArray, rv: Variable) -> np.ndarray:
     return values.reshape(-1, *values.shape[2:])
 
 
-def shown_point(parameters: Sequence[Variable], posterior: Dataset, chain: int, draw: int) -> str:
-    """Return the values of a draw as text."""
+def chunks(n_draws: int, n_bytes: int, title: str = "", *, show: bool = False) -> Iterator[slice]:
+    """Yield as many draws at once as memory allows for.
+
+    Parameters
+    ----------
+    n_draws : int
+    n_bytes : int
+        That are computed for each.
+    title : str
+        Of the progress bar.
+    show : bool
+        Whether there is one.
+    """
+    size = max(1, CHUNK // max(1, n_bytes))
+    slices = [slice(i, min(i + size, n_draws)) for i in range(0, n_draws, size)]
+    yield from track(slices, title, disable=not show)
+
+
+def first_lost(found: np.ndarray) -> int | None:
+    """Return the first draw, along the first axis, of which something is not finite."""
+    finite = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+    return None if finite.all() else int(finite.argmin())
+
+
+def shown_draw(parameters: Sequence[Variable], posterior: Dataset, number: int) -> tuple[str, str]:
+    """Return where a draw is, counted chain after chain, and its values, as text."""
+    chain, draw = divmod(number, posterior.sizes["draw"])
     at = posterior.isel(chain=chain, draw=draw)
     shown = [f"{rv.name}={np.round(at[rv.name].values, 6).tolist()}" for rv in parameters]
-    return ", ".join(shown)[:300]
+    return f"chain {chain}, draw {draw}", ", ".join(shown)[:300]
 
 
 def as_dataset(

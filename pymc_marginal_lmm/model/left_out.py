@@ -20,7 +20,7 @@ from pymc_marginal_lmm.algebra.left_out import (
     rows_given_others,
 )
 from pymc_marginal_lmm.analysis.ordering import block_structure
-from pymc_marginal_lmm.model.draws import shown_point
+from pymc_marginal_lmm.model.draws import chunks, first_lost, shown_draw
 from pymc_marginal_lmm.model.groups import NONE, Groups, NoGroups, any_spans, pairs_of
 from pymc_marginal_lmm.model.likelihoods import Likelihoods
 from pymc_marginal_lmm.structure import MixedModel
@@ -32,9 +32,6 @@ __all__ = [
     "in_chunks",
     "row_densities",
 ]
-
-CHUNK = 64_000_000
-"""Bytes of what is computed for so many draws at once."""
 
 MANY_PAIRS = 4_000_000
 """From so many pairs of rows of a group on, groups are left out one after the other."""
@@ -70,25 +67,23 @@ def in_chunks(
     values: Callable[[np.ndarray], np.ndarray], points: np.ndarray, width: int, show: bool
 ) -> np.ndarray:
     """Evaluate a function of many points for as many at once as memory allows for."""
-    size = max(1, CHUNK // (8 * width))
-    starts = track(range(0, len(points), size), "Leaving out", disable=not show)
+    parts = chunks(len(points), 8 * width, "Leaving out", show=show)
     with np.errstate(all="ignore"):  # what is not finite is reported with its draw
-        return np.concatenate([values(points[i : i + size]) for i in starts])
+        return np.concatenate([values(points[chunk]) for chunk in parts])
 
 
 def check_finite(
     found: np.ndarray, given: Likelihoods, posterior: Dataset, name: Callable[[int], str]
 ) -> None:
     """Check that all rows or groups have a density at all draws, ``(N, m)``."""
-    if np.isfinite(found).all():
+    if (lost := first_lost(found)) is None:
         return
-    draw, place = (int(i) for i in np.argwhere(~np.isfinite(found))[0])
-    chain, draw = divmod(draw, posterior.sizes["draw"])
-    at = shown_point(given.model.free_RVs, posterior, chain, draw)
+    where, values = shown_draw(given.model.free_RVs, posterior, lost)
+    place = int(np.isfinite(found[lost]).argmin())
     raise ValueError(
-        f"leave_out: {name(place)} has no density given all others at chain {chain}, draw {draw} "
-        f"({at}). Most often the other rows do not identify a coefficient with a flat prior: give "
-        "it a proper one, or leave out other groups."
+        f"leave_out: {name(place)} has no density given all others at {where} ({values}). Most "
+        "often the other rows do not identify a coefficient with a flat prior: give it a proper "
+        "one, or leave out other groups."
     )
 
 

@@ -12,7 +12,7 @@ from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.algebra.density import log_density
 from pymc_marginal_lmm.model.arguments import checked_flag
-from pymc_marginal_lmm.model.draws import as_dataset, shown_point
+from pymc_marginal_lmm.model.draws import as_dataset, first_lost, shown_draw
 from pymc_marginal_lmm.model.groups import Groups, groups_of
 from pymc_marginal_lmm.model.left_out import (
     check_finite,
@@ -161,11 +161,10 @@ def _without_effects(model: Model, posterior: Dataset) -> Dataset:
 
 
 def _check_support(found: np.ndarray, model: Model, posterior: Dataset, names: list[str]) -> None:
-    if np.isfinite(found).all():
+    if (lost := first_lost(found.reshape(-1))) is None:
         return
-    chain, draw = (int(i) for i in np.argwhere(~np.isfinite(found))[0])
-    at = shown_point(model.free_RVs, posterior, chain, draw)
+    where, values = shown_draw(model.free_RVs, posterior, lost)
     raise ValueError(
-        f"idata.posterior: {' and '.join(map(repr, names))} have the density 0 at chain {chain}, "
-        f"draw {draw} ({at}). Are the draws of this model and of its data?"
+        f"idata.posterior: {' and '.join(map(repr, names))} have the density 0 at {where} "
+        f"({values}). Are the draws of this model and of its data?"
     )

@@ -17,6 +17,7 @@ from pymc_marginal_lmm.analysis.likelihoods import read_likelihood
 from pymc_marginal_lmm.model.draws import (
     as_dataset,
     check_parameters,
+    chunks,
     column_of,
     over_parameters,
 )
@@ -32,9 +33,6 @@ from pymc_marginal_lmm.model.varcorr import Variances
 from pymc_marginal_lmm.values import Values
 
 __all__ = ["r2"]
-
-CHUNK = 64_000_000
-"""Bytes of the predictors of so many draws at once."""
 
 
 def r2(idata: DataTree, *, model: Any = None) -> Dataset:
@@ -116,11 +114,9 @@ def _between_rows(model: Model, op: MarginalRV, groups: set[str], posterior: Dat
     columns = [column_of(posterior[v.name], v) for v in named]
     draw = Drawer([*inputs, *coefficients], [pt.flatten(p) for p in predictors])
     n = int(np.prod(chains_and_draws(posterior)))
-    size = max(1, CHUNK // (8 * op.structure.n_rows))
     parts = []
-    for start in range(0, n, size):
-        given = [column[start : start + size] for column in columns]
-        rows = draw(given, min(size, n - start))
+    for chunk in chunks(n, 8 * op.structure.n_rows):
+        rows = draw([column[chunk] for column in columns], chunk.stop - chunk.start)
         parts.append(np.stack([np.var(own, axis=1, ddof=own.shape[1] > 1) for own in rows], 1))
     return np.concatenate(parts)
 

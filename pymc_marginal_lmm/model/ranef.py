@@ -10,7 +10,6 @@ import pymc as pm
 import pytensor.tensor as pt
 from arviz_base import dict_to_dataset
 from pymc.model.core import Model
-from rich.progress import track
 from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.algebra.moments import conditional_moments
@@ -20,7 +19,7 @@ from pymc_marginal_lmm.model.arguments import (
     checked_flag,
     checked_names,
 )
-from pymc_marginal_lmm.model.draws import shown_point
+from pymc_marginal_lmm.model.draws import chunks, first_lost, shown_draw
 from pymc_marginal_lmm.model.likelihoods import Likelihoods, marginal_and_draws
 from pymc_marginal_lmm.model.marginal_rv import MarginalRV
 from pymc_marginal_lmm.model.marginalize import marginalized
@@ -29,9 +28,6 @@ from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 from pymc_marginal_lmm.values import Values
 
 __all__ = ["Probe", "ranef"]
-
-CHUNK = 64_000_000
-"""Bytes of the moments of so many draws at once."""
 
 
 def ranef(
@@ -178,15 +174,18 @@ class Probe:
     def moments(self, posterior: Dataset, show: bool) -> dict[str, np.ndarray]:
         """Return mean and standard deviation of each variable, ``(2, *shape)``."""
         given, values, m = self.over(posterior)
-        size = max(1, CHUNK // (16 * m))
-        starts = range(0, len(given.points), size)
         # About a mean that is near, or digits of the square would be lost.
         about = values(given.points[:1])[0, :m].astype("float64")
         total, square, spread = np.zeros(m), np.zeros(m), np.zeros(m)
-        for start in track(starts, "Effects", disable=not show):
+        for chunk in chunks(len(given.points), 16 * m, "Effects", show=show):
             with np.errstate(all="ignore"):  # what is not finite is reported with its draw
-                found = values(given.points[start : start + size]).astype("float64")
-            self._check_finite(found, start, posterior)
+                found = values(given.points[chunk]).astype("float64")
+            if (lost := first_lost(found)) is not None:
+                where, point = shown_draw(self.model.free_RVs, posterior, chunk.start + lost)
+                raise ValueError(
+                    f"The effects have no moments at {where}: their posterior precision could not "
+                    f"be factorised at these parameter values ({point})."
+                )
             mean, variance = np.split(found, [m], axis=1)
             total += (mean - about).sum(axis=0)
             square += ((mean - about) ** 2).sum(axis=0)
@@ -200,17 +199,6 @@ class Probe:
             name: part.reshape(2, *shape)
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
-
-    def _check_finite(self, found: np.ndarray, start: int, posterior: Dataset) -> None:
-        finite = np.isfinite(found).all(axis=1)
-        if finite.all():
-            return
-        chain, draw = divmod(start + int(finite.argmin()), posterior.sizes["draw"])
-        raise ValueError(
-            f"The effects have no moments at chain {chain}, draw {draw}: their posterior precision "
-            "could not be factorised at these parameter values "
-            f"({shown_point(self.model.free_RVs, posterior, chain, draw)})."
-        )
 
 
 def _responses(op: MarginalRV) -> list[str]:

@@ -13,7 +13,6 @@ from pytensor import config
 from pytensor.compile.mode import Mode
 from pytensor.graph.basic import Variable
 from pytensor.tensor.random.type import RandomType
-from rich.progress import track
 from xarray import Dataset, DataTree
 
 from pymc_marginal_lmm.analysis.ordering import cost
@@ -30,10 +29,12 @@ from pymc_marginal_lmm.model.conditional import ConditionalRV, conditional
 from pymc_marginal_lmm.model.draws import (
     as_dataset,
     check_parameters,
+    chunks,
     column_of,
+    first_lost,
     merged,
     over_parameters,
-    shown_point,
+    shown_draw,
 )
 from pymc_marginal_lmm.model.restore import NO_EFFECTS, marginal_ops, recoverable
 
@@ -41,9 +42,6 @@ __all__ = ["Drawer", "Recovery", "recover"]
 
 UNCOMPILED = Mode(linker="py", optimizer=None)
 """For a few calls, each over many draws, rewriting a graph costs more than it saves."""
-
-CHUNK = 64_000_000
-"""Bytes that draws made at once may take, about: more would not stay in a cache."""
 
 
 def recover(
@@ -155,7 +153,7 @@ class Recovery:
         # Effects are drawn anyhow; they tell of parameter values that cannot be worked with.
         self.effects = [e.name for op in marginal_ops(model) for e in op.structure.effects]
         self.parameters, self.full = model.free_RVs, model
-        self.chunk = max(1, CHUNK // _bytes_per_draw(model))
+        self.n_bytes = sum(cost(op.structure, False)[1] for op in marginal_ops(model))
         if not self.names:
             return
         # To note for each node where it was made takes a third of the time of making a graph.
@@ -206,21 +204,18 @@ class Recovery:
         self, posterior: Dataset, n_chains: int, n_draws: int, progressbar: bool
     ) -> dict[str, np.ndarray]:
         columns = [column_of(posterior[rv.name], rv) for rv in self.parameters]
-        chunks = [slice(i, i + self.chunk) for i in range(0, n_chains * n_draws, self.chunk)]
+        total, title = n_chains * n_draws, "Recovering effects"
         parts: list[list[np.ndarray]] = []
-        for chunk in track(chunks, "Recovering effects", disable=not progressbar):
+        for chunk in chunks(total, self.n_bytes, title, show=progressbar):
             given = [column[chunk] for column in columns]
-            n = min(chunk.stop, n_chains * n_draws) - chunk.start
             with np.errstate(all="ignore"):  # what is not finite is reported with its draw
-                values = self.draw(given, n)
+                values = self.draw(given, chunk.stop - chunk.start)
             for name, drawn in zip(self.effects, values, strict=False):
-                finite = np.isfinite(drawn).reshape(n, -1).all(axis=1)
-                if not finite.all():
-                    chain, at = divmod(chunk.start + int(finite.argmin()), n_draws)
+                if (lost := first_lost(drawn)) is not None:
+                    where, point = shown_draw(self.parameters, posterior, chunk.start + lost)
                     raise np.linalg.LinAlgError(
-                        f"No draw of '{name}' at chain {chain}, draw {at}: the posterior "
-                        "precision of the effects could not be factorised at these parameter "
-                        f"values ({shown_point(self.parameters, posterior, chain, at)})."
+                        f"No draw of '{name}' at {where}: the posterior precision of the effects "
+                        f"could not be factorised at these parameter values ({point})."
                     )
             parts.append(values[len(self.effects) :])
         return {
@@ -239,10 +234,6 @@ def _compiler_seed(random_seed: Any) -> int | list[int] | None:
     if isinstance(random_seed, np.random.SeedSequence):
         return random_seed.generate_state(4).tolist()
     return np.asarray(random_seed).tolist()
-
-
-def _bytes_per_draw(model: Model) -> int:
-    return sum(cost(op.structure, free_of_rows=False)[1] for op in marginal_ops(model))
 
 
 class Drawer:

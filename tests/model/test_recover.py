@@ -294,7 +294,7 @@ def test_what_cannot_be_vectorized_is_drawn_one_by_one() -> None:
 
 
 def test_chunks_do_not_show(marginal: pm.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pymc_marginal_lmm.model.recover.CHUNK", 1)
+    monkeypatch.setattr("pymc_marginal_lmm.model.draws.CHUNK", 1)
     idata = mlmm.recover(draws(2, 20), model=marginal, random_seed=2, progressbar=False)
     assert idata["posterior"]["u"].shape[:2] == (2, 20)
     assert len(np.unique(idata["posterior"]["u"].values)) == idata["posterior"]["u"].size
