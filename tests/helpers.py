@@ -13,10 +13,11 @@ import pytensor
 import pytensor.tensor as pt
 from numpy.testing import assert_allclose
 from pymc.blocking import DictToArrayBijection
-from pymc.distributions.multivariate import CARRV
 from pytensor.compile.mode import Mode
-from pytensor.graph.replace import vectorize_graph
+from pytensor.graph.basic import Variable
+from pytensor.graph.replace import graph_replace, vectorize_graph
 from pytensor.graph.traversal import ancestors
+from pytensor.tensor.elemwise import CAReduce
 from pytensor.tensor.random.op import RandomVariable
 
 import pymc_marginal_lmm as mlmm
@@ -34,6 +35,7 @@ __all__ = [
     "DenseReference",
     "dense_reference",
     "density",
+    "interpretable",
     "long_chain",
     "models_of",
     "posterior_of_effects",
@@ -113,14 +115,25 @@ def random_point(model: pm.Model, seed: int, spread: float = 0.7) -> dict[str, n
 @lru_cache(maxsize=100)
 def density(model: pm.Model) -> Callable[[Point], np.ndarray]:
     """Compile a log density for few evaluations inside its support, once per process."""
-    return model.compile_logp(mode=_cheapest(model))
+    return _interpreted(model, model.logp())
 
 
-def _cheapest(model: pm.Model) -> Mode | str:
-    """Return a mode for few evaluations, without rewrites where they can be done without."""
-    # PyMC's density of a CAR fails in PyTensor's interpreter unless its graph is rewritten.
-    areas = any(isinstance(rv.owner.op, CARRV) for rv in model.basic_RVs)
-    return "FAST_COMPILE" if areas else INTERPRETER
+def _interpreted(model: pm.Model, output: Variable) -> Callable[[Point], np.ndarray]:
+    (output,) = interpretable([output])
+    return model.compile_fn(output, inputs=model.value_vars, mode=INTERPRETER, point_fn=True)
+
+
+def interpretable(outputs: list[Variable]) -> list[Variable]:
+    """Return graphs that need no rewrite to be evaluated.
+
+    PyMC's density of a CAR sums a scalar along an axis.
+    """
+    sums = {
+        v: v.owner.inputs[0]
+        for v in ancestors(outputs)
+        if v.owner and isinstance(v.owner.op, CAReduce) and v.owner.inputs[0].type.ndim == 0
+    }
+    return graph_replace(outputs, sums, strict=False) if sums else outputs
 
 
 class DenseReference(NamedTuple):
@@ -161,7 +174,7 @@ def dense_reference(plain: pm.Model, effects: tuple[str, ...], point: Point) -> 
 @lru_cache(maxsize=2)
 def _gradient(plain: pm.Model, effects: tuple[str, ...]) -> Callable:
     """Compile a gradient; a test asks for several points in a row."""
-    return plain.compile_dlogp([plain[name] for name in effects], mode=_cheapest(plain))
+    return _interpreted(plain, plain.dlogp([plain[name] for name in effects]))
 
 
 def posterior_of_effects(

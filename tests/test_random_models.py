@@ -27,17 +27,13 @@ from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from pymc.logprob.utils import ParameterValueError
-from pytensor.compile.mode import Mode, get_mode
 from pytensor.graph.basic import Variable
-from pytensor.graph.replace import graph_replace
-from pytensor.graph.traversal import ancestors
-from pytensor.tensor.variable import TensorConstant
 from xarray import Dataset, DataTree
 
 import pymc_marginal_lmm as mlmm
 from pymc_marginal_lmm.model.folded import FoldedCholesky, FoldedScale
 from pymc_marginal_lmm.values import narrowed
-from tests.helpers import INTERPRETER, posterior_of_effects
+from tests.helpers import INTERPRETER, interpretable, posterior_of_effects
 from tests.random_models import (
     Expression,
     HardlyIdentified,
@@ -85,25 +81,17 @@ def evaluate(model: pm.Model, graph: Variable, recipe: Recipe) -> float:
         for rv in model.free_RVs
     ]
     inputs = [model.rvs_to_values[rv] for rv in model.free_RVs]
-    function = function_of(recipe, inputs, narrowed([graph]))
+    function = interpreted(inputs, narrowed([graph]))
     try:
         return float(function(*values)[0])
     except ParameterValueError:  # what PyMC's rewrites make of its checks
         return -np.inf
 
 
-def function_of(recipe: Recipe, inputs: list, outputs: list) -> Callable:
-    """Compile as little as the model allows for."""
-    mode: Mode | str = INTERPRETER
-    # PyMC's density of a CAR fails in PyTensor's interpreter unless its graph is rewritten.
-    if any(v.family == "CAR" for v in recipe.variables):
-        # But not such that one operation has more operands than can be run.
-        mode = get_mode("FAST_COMPILE").excluding("local_add_canonizer", "local_mul_canonizer")
-        # Rewrites name constants, which are not copied: those of the user's graph as well.
-        constants = [v for v in ancestors(outputs) if isinstance(v, TensorConstant)]
-        own = {v: v.type.constant_type(v.type, v.data) for v in constants}
-        outputs = graph_replace(outputs, own, strict=False)
-    return pytensor.function(inputs, outputs, mode=mode, on_unused_input="ignore")
+def interpreted(inputs: list, outputs: list) -> Callable:
+    """Compile without rewrites, for one call."""
+    outputs = interpretable(outputs)
+    return pytensor.function(inputs, outputs, mode=INTERPRETER, on_unused_input="ignore")
 
 
 def joint(model: pm.Model, recipe: Recipe) -> float:
@@ -347,7 +335,7 @@ def check_folded(recipe: Recipe) -> None:
                 at = recipe.point().get(rv.name)
                 values.append(given if at is None else known[rv.name].transformed(at))
             inputs.append(value)
-        function = function_of(recipe, inputs, outputs)
+        function = interpreted(inputs, outputs)
         density, *differences = function(*values)
         densities.append(float(density))
         for difference in differences:
