@@ -23,7 +23,10 @@ from experiments.process import measured
 from experiments.sampling import DIRECT
 
 SAMPLERS = ("numpyro", "nutpie")
-KINDS = ["gradient", "sampling"]
+KINDS = ["gradient", "sampling", "per_draw"]
+PER_DRAW = ("insteval", "dutch", "dillonE1", "eeg")
+"""Models of which it is measured what is computed for each draw after sampling."""
+
 SAMPLED = ("centred", "noncentred", "all", "fit")
 
 
@@ -57,6 +60,8 @@ def main() -> None:
             jobs += [("gradient", name, [backend]) for backend in ("jax", "numba")]
         if "sampling" in args.kind and case.sampled:
             jobs += [("sampling", name, run) for run in runs(args.variant, args.sampler)]
+        if "per_draw" in args.kind and name in PER_DRAW:
+            jobs.append(("per_draw", name, []))
     data = ["--data", str(args.data)] if args.data is not None else []
     for kind, name, options in track(jobs, "Measuring"):
         if args.resume and " ".join(options) in results["cases"].get(name, {}).get(kind, {}):
@@ -64,7 +69,7 @@ def main() -> None:
         module = f"experiments.benchmarks.{kind}"
         figures = measured(module, [name, *options, *data], args.limit, cold=kind == "sampling")
         case = results["cases"].setdefault(name, {"gradient": {}, "sampling": {}})
-        case[kind][" ".join(options)] = figures
+        case.setdefault(kind, {})[" ".join(options)] = figures
         args.out.write_text(json.dumps(results, indent=1) + "\n")
         args.out.with_suffix(".md").write_text(markdown(results))
 

@@ -1,11 +1,10 @@
 """Compare what is computed for each draw after sampling with gradients of the marginal density.
 
-    OPENBLAS_NUM_THREADS=1 python -m experiments.benchmarks.per_draw [--data folder]
+    OPENBLAS_NUM_THREADS=1 python -m experiments.benchmarks.per_draw insteval [--data FOLDER]
 
 ``rows``: the densities of all rows, left out one by one; ``effects``: means and variances of all
 effects. Each for draws in a loop of one compiled program (JAX where it is installed), in turns;
-prints one JSON line per model, of medians in ms per draw. InstEval, and with the paper's data
-dutch, dillonE1 and eeg.
+prints one JSON line, of medians in ms per draw.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,9 @@ import pytensor.tensor as pt
 from xarray import Dataset
 
 import pymc_marginal_lmm as mlmm
-from experiments.machine import machine
+from experiments.benchmarks.variants import find
 from pymc_marginal_lmm.algebra.density import log_density
 from pymc_marginal_lmm.algebra.left_out import rows_given_others
-from pymc_marginal_lmm.examples import MODELS, insteval, load
 from pymc_marginal_lmm.model.likelihoods import Likelihoods
 from pymc_marginal_lmm.model.ranef import Probe
 from pymc_marginal_lmm.model.restore import marginal_ops
@@ -34,12 +31,6 @@ from pymc_marginal_lmm.model.restore import marginal_ops
 ROUNDS = 5
 SECONDS = 2.0
 """Of each round, about."""
-
-
-def cases(folder: Path | None) -> Iterator[tuple[str, pm.Model]]:
-    yield "InstEval", insteval(load("insteval"), own_scales=True)
-    for name in ("dutch", "dillonE1", "eeg") if folder else ():
-        yield name, MODELS[name](load(name, folder))
 
 
 def prior_draws(model: pm.Model, n: int) -> Dataset:
@@ -53,7 +44,7 @@ def prior_draws(model: pm.Model, n: int) -> Dataset:
     )
 
 
-def measure(name: str, plain: pm.Model) -> dict:
+def measure(plain: pm.Model) -> dict:
     model = mlmm.marginalize(plain)
     (op,) = marginal_ops(model)
     draws = prior_draws(model, 1000)
@@ -83,15 +74,15 @@ def measure(name: str, plain: pm.Model) -> dict:
     found = {f"{key}_ms": statistics.median(x) for key, x in times.items()}
     ratios = {f"{key}_ratio": found[f"{key}_ms"] / found["gradient_ms"] for key in programs}
     sizes = {"n": given.mixed.n_rows, "q": sum(effect.size for effect in given.mixed.effects)}
-    return {"model": name, **sizes, **found, **ratios}
+    return sizes | found | ratios
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case")
     parser.add_argument("--data", type=Path)
-    for name, model in cases(parser.parse_args().data):
-        print(json.dumps(measure(name, model)), flush=True)
-    print(json.dumps(machine()))
+    args = parser.parse_args()
+    print(json.dumps(measure(find(args.case, args.data).build())))
 
 
 if __name__ == "__main__":

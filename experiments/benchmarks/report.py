@@ -60,6 +60,7 @@ def markdown(results: dict[str, Any]) -> str:
         "compilation is what the first one took beyond them.",
         _sampling(cases),
         _fits(cases),
+        _per_draw(cases),
         "## In one line",
         _overall(cases),
         "```{toctree}\n:maxdepth: 1\n\naccelerator\npaper\n```",
@@ -183,6 +184,25 @@ def _fits(cases: dict) -> str:
             )
     head = ["fit, s", "empty caches", "warm caches", "second, compiled", "evaluations", "k̂"]
     return table([*head, "log evidence"], rows) if rows else ""
+
+
+def _per_draw(cases: dict) -> str:
+    rows = []
+    for name, case in cases.items():
+        figures = case.get("per_draw", {}).get("", {})
+        if "gradient_ms" in figures:
+            sizes = [f"{figures[key]:,}" for key in ("n", "q")]
+            ratios = [digits(figures[f"{key}_ratio"]) for key in ("rows", "effects")]
+            rows.append([name, *sizes, digits(figures["gradient_ms"]), *ratios])
+    if not rows:
+        return ""
+    text = (
+        "## After sampling\n\nWhat is computed for each draw, in gradients of the marginal "
+        "density: the densities of all rows, each given all others "
+        "(`compute_log_likelihood`), and means and variances of all effects (`ranef`)."
+    )
+    head = ["model", "rows", "effects", "gradient, ms", "all rows, ratio", "all effects, ratio"]
+    return f"{text}\n\n{table(head, rows)}"
 
 
 def _overall(cases: dict) -> str:

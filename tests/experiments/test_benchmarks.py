@@ -93,6 +93,18 @@ def test_report() -> None:
     assert "- divergences, all marginal runs together: 9" in text
 
 
+def test_what_is_computed_for_each_draw_is_in_the_report() -> None:
+    assert "After sampling" not in markdown(MEASURED)
+    figures = {"n": 73421, "q": 4116, "gradient_ms": 41.3, "rows_ratio": 1.37}
+    measured = results(insteval=PLAIN)
+    measured["cases"]["insteval"]["per_draw"] = {"": figures | {"effects_ratio": 0.99}}
+    measured["cases"]["eeg"] = {"gradient": {}, "sampling": {}, "per_draw": {"": {"failed": "no"}}}
+    text = markdown(measured)
+    assert "## After sampling" in text
+    (own,) = [row for row in rows(text, "insteval") if len(row) == 6]
+    assert own[1:] == ["73,421", "4,116", "41.3", "1.37", "0.99"]
+
+
 def test_overview_shows_what_has_been_measured() -> None:
     text = overview(MEASURED)
     (dutch,), (english,) = rows(text, "dutch"), rows(text, "english")
