@@ -13,7 +13,7 @@ from functools import partial
 import pymc as pm
 from xarray import DataTree
 
-from pymc_marginal_lmm import compile_model, fit, marginalize, recover
+from pymc_marginal_lmm import compile_model, fit, recover
 
 __all__ = ["DIRECT", "SAMPLERS", "Budget", "Sampled", "compilations", "sampled"]
 
@@ -202,4 +202,4 @@ def _directly(plain: pm.Model, budget: Budget, seed: int) -> Sampled:
         "first_s": first,
         "second_s": second,
     }
-    return Sampled(idata, seconds, marginalize(plain))
+    return Sampled(idata, seconds, compiled.marginal)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import arviz_stats
 import numpy as np
 from xarray import Dataset, DataTree
 
-__all__ = ["parameters_and_effects", "rounded", "summary"]
+__all__ = ["rounded", "summary"]
 
 
-def parameters_and_effects(posterior: Dataset) -> Dataset:
+def _parameters_and_effects(posterior: Dataset) -> Dataset:
     """Leave out the offsets of non-centred code, which are neither."""
     return posterior[[name for name in posterior.data_vars if not str(name).endswith("_offset")]]
 
@@ -39,22 +40,20 @@ def summary(idata: DataTree, *, moments: bool = False) -> dict[str, Any]:
         Elements that are constant, as the diagonal of a correlation matrix, have an sd of 0 and
         count nowhere else.
     """
-    draws = parameters_and_effects(idata["posterior"].to_dataset())
+    draws = _parameters_and_effects(idata["posterior"].to_dataset())
     axes = ("chain", "draw")
     count = draws.sizes["chain"] * draws.sizes["draw"]
     worth = draws.attrs.get("effective_draws", np.inf)
     means, sds = draws.mean(axes), draws.std(axes)
     # The standard deviation of a constant comes out as rounding error.
     varies = sds > 1e-12 * abs(means)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constants have no effective sample size
-        ess, rhat = arviz_stats.ess(draws, method="bulk"), arviz_stats.rhat(draws)
 
     def elements(values: Dataset) -> dict[str, np.ndarray]:
         """Return those that vary, of the variables that have any."""
         return {str(k): values[k].values[x.values] for k, x in varies.items() if x.any()}
 
-    sizes = {name: np.minimum(own, worth) for name, own in elements(ess).items()}
+    ess = elements(_quietly(arviz_stats.ess, draws, method="bulk"))
+    sizes = {name: np.minimum(own, worth) for name, own in ess.items()}
     worst = min(sizes, key=lambda name: sizes[name].min())
     found: dict[str, Any] = {
         "ess_mean": float(np.concatenate(list(sizes.values())).mean()),
@@ -69,17 +68,15 @@ def summary(idata: DataTree, *, moments: bool = False) -> dict[str, Any]:
             "log_evidence": draws.attrs["log_evidence"],
         }
     else:
-        stats = idata["sample_stats"]
+        stats, rhat = idata["sample_stats"], elements(_quietly(arviz_stats.rhat, draws))
         found |= {
-            "rhat": float(max(values.max() for values in elements(rhat).values())),
+            "rhat": float(max(values.max() for values in rhat.values())),
             "divergences": int(stats["diverging"].sum()),
             "gradients": int(stats["n_steps"].sum()),
         }
     if not moments:
         return found
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        errors = {kind: arviz_stats.mcse(draws, method=kind) for kind in ("mean", "sd")}
+    errors = {kind: _quietly(arviz_stats.mcse, draws, method=kind) for kind in ("mean", "sd")}
     # Chains of independent draws do not show that some points were drawn twice.
     inflation = np.sqrt(max(1.0, count / worth))
     columns = {"mean": means, "sd": sds.where(varies, 0.0)}
@@ -89,6 +86,13 @@ def summary(idata: DataTree, *, moments: bool = False) -> dict[str, Any]:
         for name in draws.data_vars
     }
     return found
+
+
+def _quietly(statistic: Callable[..., Dataset], draws: Dataset, **options: str) -> Dataset:
+    """Compute a statistic; what ArviZ says of constants, which have none, is known."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return statistic(draws, **options)
 
 
 def rounded(x: float, digits: int = 10) -> float:

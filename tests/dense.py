@@ -13,7 +13,7 @@ from pymc.logprob.basic import transformed_conditional_logp
 from pytensor.graph.basic import Variable
 
 from pymc_marginal_lmm.model.restore import marginal_ops
-from tests.helpers import models_of
+from tests.helpers import models_of, start_of
 from tests.models import CanonicalModel
 
 __all__ = ["Dense", "Joint", "joints"]
@@ -61,7 +61,7 @@ class Joint:
         self.function = pytensor.function(
             [*given, *wrt], gradient, mode="FAST_COMPILE", on_unused_input="ignore"
         )
-        start = plain.initial_point()
+        start = start_of(plain)
         self.start = [np.zeros_like(start[v.name], dtype="float64") for v in own]
         self.log = [isinstance(plain[n].owner.op, pm.LogNormal.rv_type) for n in responses]
         data = [np.asarray(_value(plain.rvs_to_values[plain[n]]), "float64") for n in responses]

@@ -19,14 +19,16 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from experiments.benchmarks.variants import find, variant
+from experiments.benchmarks.variants import VARIANTS, find, variant
 from experiments.process import measured
 from experiments.sampling import DIRECT, SAMPLERS, Budget, sampled
 from experiments.summary import summary
 
 BUDGET = Budget(chains=4, tune=500, draws=1000)
 
-SAMPLED = ("centred", "noncentred", "one", "all", "fit")
+FORMS = (*(name for name in VARIANTS if name != "dense"), "fit")
+"""Of a model that has its effects, or can get them back; by hand it has none."""
+
 WARM_LIMIT = 600.0
 """Seconds for the process that finds caches filled."""
 
@@ -34,7 +36,7 @@ WARM_LIMIT = 600.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case")
-    parser.add_argument("variant", choices=SAMPLED)
+    parser.add_argument("variant", choices=FORMS)
     parser.add_argument("sampler", choices=[*SAMPLERS, DIRECT])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--seed", type=int, default=1)

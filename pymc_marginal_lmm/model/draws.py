@@ -128,7 +128,7 @@ def chunks(n_draws: int, n_bytes: int, title: str = "", *, show: bool = False) -
 
 def first_lost(found: np.ndarray) -> int | None:
     """Return the first draw, along the first axis, of which something is not finite."""
-    finite = np.isfinite(found).reshape(len(found), -1).all(axis=1)
+    finite = np.isfinite(found).all(axis=tuple(range(1, found.ndim)))
     return None if finite.all() else int(finite.argmin())
 
 
