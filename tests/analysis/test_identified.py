@@ -59,6 +59,30 @@ def changed(name: str) -> pt.TensorVariable:
     return pt.switch(year < point, pm.Flat(name), 0.0)
 
 
+def choice() -> pt.TensorVariable:
+    """A condition on a parameter that is another node each time."""
+    point = pm.modelcontext(None).named_vars.get("point")
+    return year < (pm.Uniform("point", 1995, 2015) if point is None else point)
+
+
+def chosen(of: pt.TensorVariable, otherwise: pt.TensorVariable | float = 0.0) -> pt.TensorVariable:
+    return pt.switch(choice(), of, otherwise)
+
+
+def knotted() -> pt.TensorVariable:
+    knot = pm.Uniform("knot", 1995, 2015)
+    return pt.maximum(knot - year, 0.0) * pm.Flat("b") + pt.maximum(knot - year, 0.0) * pm.Flat("c")
+
+
+def by_class() -> pt.TensorVariable:
+    k = pm.Bernoulli("k", 0.5)
+    return pt.switch(pt.eq(k, 1), x, 0.0) * pm.Flat("b") + pt.eq(k, 1) * x * pm.Flat("b2")
+
+
+def dependent() -> pt.TensorVariable:
+    return np.stack([x, year, 0.1 * x + 0.2 * year], axis=1) @ pm.Flat("b", shape=3)
+
+
 def powers(x: np.ndarray) -> np.ndarray:
     return np.stack([x**k for k in range(4)], axis=1)
 
@@ -105,6 +129,9 @@ IDENTIFIED: dict[str, Callable] = {
     "loadings": lambda: pm.StudentT("lam", nu=4, shape=4)[h] * pm.Flat("b") + intercept(),
     "hinges": lambda: intercept() + hinge("b"),
     "change points": lambda: changed("b") + intercept(),
+    "both sides of a change point": lambda: chosen(pm.Flat("b"), pm.Flat("b2")),
+    "both sides, by two choices": lambda: chosen(pm.Flat("b")) + chosen(0.0, pm.Flat("b2")),
+    "a change point of a slope": lambda: intercept() + pm.Flat("b") * x + chosen(x * pm.Flat("b2")),
     "covariates that can be set": lambda: intercept() + pm.Data("x", x) * pm.Flat("b"),
     "an interaction without its empty cell": lambda: intercept()
     + pm.Flat("c", shape=3)[np.maximum(h - 1, 0)] * (h > 0),
@@ -166,6 +193,26 @@ NOT_IDENTIFIED: dict[str, tuple[Callable, set[str], str]] = {
     "a level without rows, by conditions on data that can be set": (
         lambda: one_by_one(pm.Flat("b", shape=5), pm.Data("h", h)), {"b"}, r"'b\[4\]'",
     ),
+    "a sum of columns in some rows, by a condition on data that can be set": (
+        lambda: pt.switch(pm.Data("late", year > 2005), scale() * dependent(), 0.0),
+        {"b"}, "the 3 elements of 'b'",
+    ),
+    "a sum of columns on one side of a change point": (
+        lambda: intercept() + chosen(dependent()),
+        {"b"}, "the 3 elements of 'b'",
+    ),
+    "the same change point twice": (
+        lambda: chosen(pm.Flat("b")) + chosen(pm.Flat("b2")), {"b2"}, "'b' and 'b2'",
+    ),
+    "both sides of a change point, and all": (
+        lambda: intercept() + chosen(pm.Flat("b"), pm.Flat("b2")), {"b2"}, "'a', 'b' and 'b2'",
+    ),
+    "both sides, by opposite choices, and all": (
+        lambda: intercept() + chosen(pm.Flat("b")) + pt.where(~choice(), pm.Flat("b2"), 0.0),
+        {"b2"}, "'a', 'b' and 'b2'",
+    ),
+    "a comparison as a number": (by_class, {"b2"}, "'b' and 'b2'"),
+    "the same hinge twice": (knotted, {"c"}, "'b' and 'c'"),
     "covariates that can be set": (
         lambda: pm.Data("x", x) * pm.Flat("b") + pm.Data("x2", -2.0 * x) * pm.Flat("b2"),
         {"b2"}, "'b' and 'b2'",

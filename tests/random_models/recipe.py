@@ -319,7 +319,7 @@ class Recipe:
         return (in_sigmas | unused) & set(self.gaussian())
 
     def without_rows(self) -> set[str]:
-        """Return the Gaussian scalars on which nothing depends: of a list, those without data."""
+        """Return the Gaussian variables on which nothing depends: of a list, those without data."""
 
         def told(point: Env) -> np.ndarray:
             env, mean, _ = self.means(point, {})
@@ -332,7 +332,6 @@ class Recipe:
             v.name
             for v in self.variables
             if v.gaussian
-            and not v.shape
             and all(
                 np.array_equal(told({**point, v.name: point[v.name] + d}), base) for d in (0.5, 2.0)
             )
