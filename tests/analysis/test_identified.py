@@ -325,3 +325,71 @@ def test_many_levels_and_rows() -> None:
     both = sparse.hstack([D, C, wave[:, None]], format="csr")
     assert null_space(both, [3000, 40, 1], 1e-12).shape[1] == 1
     assert null_space(both[:, 1:].tocsr(), [2999, 40, 1], 1e-12).shape[1] == 0
+
+
+# --- Rows that are multiplied by anything -----------------------------------------------------
+
+type Gate = Callable[[pt.TensorVariable], pt.TensorVariable]
+
+GATES: dict[str, Callable[[pm.Model], Gate]] = {
+    "where": lambda m: lambda t: pt.where(early(m), t, 0.0),
+    "where not": lambda m: lambda t: pt.where(~early(m), t, 0.0),
+    "comparison": lambda m: lambda t: (m["knot"] > year) * t,
+    "and": lambda m: lambda t: pt.switch(early(m) & pt.gt(m["s"], x), t, 0.0),
+    "or": lambda m: lambda t: pt.switch(early(m) | (x >= m["s"]), t, 0.0),
+    "both": lambda m: lambda t: pt.switch(early(m), t, 2 * t),
+    "sum of both": lambda m: lambda t: pt.switch(early(m), t, 0.0) + pt.switch(early(m), 0.0, t),
+    "data": lambda m: lambda t: pt.switch(m["late"], t, t / 3),
+    "some by data": lambda m: lambda t: m["late"] * t + t,
+    "as integers": lambda m: lambda t: (1 + pt.cast(early(m), "int64")) * t,
+    "hinge": lambda m: lambda t: t * pt.maximum(m["knot"] - year, 0.0),
+    "modulus": lambda m: lambda t: t * abs(m["s"] - 1.0),
+    "parameter": lambda m: lambda t: t * m["s"],
+    "exponential": lambda m: lambda t: t * pt.exp(m["s"] * x),
+    "numbers": lambda m: lambda t: t * (1 + h),
+    "sign": lambda m: lambda t: -t,
+    "rounded": lambda m: lambda t: t * (1 + pt.floor(m["s"])),
+}  # fmt: skip
+"""Each row times something that is not zero somewhere."""
+
+
+def early(model: pm.Model) -> pt.TensorVariable:
+    return year < model["knot"]
+
+
+def check_gates(names: list[str], depends: bool) -> None:
+    with pm.Model() as model:
+        pm.Data("late", year > 2005)
+        pm.Uniform("knot", 1995, 2015)
+        pm.HalfNormal("s")
+        columns = [x, year - 2000, x + (year - 2000) / 2 if depends else x * year]
+        mean = np.stack(columns, axis=1) @ pm.Flat("b", shape=3)
+        for name in names:
+            mean = GATES[name](model)(mean)
+        tau = pm.HalfNormal("tau")
+        pm.Normal("y", mean + pm.Normal("u", 0.0, tau, shape=8)[g], 1.0, observed=y)
+    explanation = mlmm.explain(model)
+    assert "u" in explanation.integrated
+    assert ("b" in explanation.refusals) == depends, explanation.refusals
+
+
+gates = st.lists(st.sampled_from(sorted(GATES)), max_size=4)
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_gate(name: str) -> None:
+    for depends in (False, True):
+        check_gates([name], depends)
+
+
+@settings(deadline=None, max_examples=20, derandomize=True, database=None)
+@given(gates, st.booleans())
+def test_gates(names: list[str], depends: bool) -> None:
+    check_gates(names, depends)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=300, database=None)
+@given(gates, st.booleans())
+def test_many_gates(names: list[str], depends: bool) -> None:
+    check_gates(names, depends)
