@@ -37,6 +37,19 @@ __all__ = ["check_identified"]
 NEGLIGIBLE = 1e-6
 """Share of a column in a combination that vanishes, below which it is rounding."""
 
+EXACT, CLOSE = 0.75, 0.375
+"""Powers of the floating point precision: distances between columns that are 0, and those whose
+squares, which is what crossproducts hold, keep a quarter of their digits."""
+
+DEPENDENT = (
+    "the data do not identify {coefficients}: their columns of the design are linearly dependent "
+    "and their priors flat, so that the integral is infinite"
+)
+ALMOST = (
+    "the columns of the design of {coefficients} are linearly dependent but for one part in a "
+    "million, and their priors flat, so that few digits of the integral would be right"
+)
+
 NAMED = 4
 """So many elements of a variable are named one by one."""
 
@@ -84,6 +97,8 @@ def check_identified(
     basis = _undetermined(own, sizes, parameters, sampled)
     if not basis.size:
         return
+    exact = _undetermined(own, sizes, parameters, sampled, EXACT)
+    basis = exact if exact.size else basis
     variables = np.split(basis, np.cumsum(sizes)[:-1])
     taking_part = [np.abs(v).max(axis=1) > NEGLIGIBLE for v in variables]
     left_out = _fewest(basis, variables, taking_part)
@@ -93,9 +108,8 @@ def check_identified(
     names = " and ".join(f"'{effects[flat[i]].name}'" for i in left_out)
     raise Refusal(
         [leaves[flat[i]] for i in left_out],
-        f"the data do not identify {_listed(parts)}: their columns of the design are linearly "
-        "dependent and their priors flat, so that the integral is infinite",
-        Remedy.IDENTIFY.about(names),
+        (DEPENDENT if exact.size else ALMOST).format(coefficients=_listed(parts)),
+        (Remedy.IDENTIFY if exact.size else Remedy.CENTRE).about(names),
     )
 
 
@@ -156,9 +170,10 @@ def _undetermined(
     sizes: Sequence[int],
     parameters: Parameters,
     sampled: Sequence[Variable],
+    power: float = CLOSE,
 ) -> np.ndarray:
     """Return a basis of the null space of the design; see :func:`null_space`."""
-    tolerance = float(np.finfo(config.floatX).eps ** 0.75)
+    tolerance = float(np.finfo(config.floatX).eps ** power)
     basis = np.zeros((sum(sizes), 0))
     for X in _designs(terms, sizes, parameters, sampled):
         basis = null_space(X, sizes, tolerance)

@@ -70,6 +70,10 @@ class Remedy(StrEnum):
         "Give {names} a Normal prior, or leave out columns (levels) that others determine; left "
         "sampled, flat priors have no proper posterior either."
     )
+    CENTRE = (
+        "Centre the covariates (x - x.mean()), make their columns orthogonal (numpy.linalg.qr), or "
+        "give {names} a Normal prior."
+    )
     REMOVE_ELEMENTS = "Give it a Normal prior, or remove the elements without data."
     CORE_DIMS_LAST = "Write dims with the core dims last."
     NORMAL_PART = "With a Normal {names} it can be integrated out; or leave it sampled."

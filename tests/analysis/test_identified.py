@@ -118,9 +118,10 @@ IDENTIFIED: dict[str, Callable] = {
     "contrasts and an intercept": lambda: intercept()
     + pt.concatenate([[0.0], pm.Flat("c", shape=3)])[h],
     "a year beside an intercept": lambda: intercept() + pm.Flat("b") * year,
-    "a cubic of the year": lambda: powers(year) @ pm.Flat("b", shape=4),
-    "collinear to one in a million": lambda: pm.Flat("b") * x
-    + pm.Flat("b2") * (x + 1e-6 * np.cos(np.arange(n))),
+    "a parabola of the year": lambda: powers(year)[:, :3] @ pm.Flat("b", shape=3),
+    "a cubic of the centred year": lambda: powers(year - 2000) @ pm.Flat("b", shape=4),
+    "collinear to one in a hundred thousand": lambda: pm.Flat("b") * x
+    + pm.Flat("b2") * (x + 1e-5 * np.cos(np.arange(n))),
     "tiny and huge columns": lambda: 1e-12 * intercept() + 1e12 * x * pm.Flat("b"),
     "the mean of effects": lambda: intercept() + mean_of_slopes(),
     "mean of the groups' effects beside it": lambda: pm.Normal("v", intercept(), 1.0, shape=4)[h],
@@ -238,6 +239,40 @@ def test_not_identified(name: str) -> None:
     assert "infinite" in str(caught.value)
 
 
+CLOSE: dict[str, tuple[Callable, str]] = {
+    "a cubic of the year": (lambda: powers(year) @ pm.Flat("b", shape=4), "the 4 elements of 'b'"),
+    "collinear to one in ten million": (
+        lambda: pm.Flat("b") * x + pm.Flat("b2") * (x + 1e-7 * np.cos(year)), "'b' and 'b2'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLOSE)
+def test_almost_dependent(name: str) -> None:
+    """Not infinite, but crossproducts, squares of the design, have lost what tells them apart."""
+    mean, reason = CLOSE[name]
+    model = model_of(mean)
+    explanation = mlmm.explain(model)
+    assert len(set(explanation.refusals) & flat_variables(model)) == 1
+    with pytest.raises(mlmm.NotMarginalizable, match=f"of {reason} are .* few digits"):
+        mlmm.marginalize(model, [*explanation.integrated, *flat_variables(model)])
+
+
+@pytest.mark.parametrize("distance", [1.0, 1e-2, 1e-4, 3e-6])
+def test_digits_of_close_columns(distance: float) -> None:
+    """They are lost as the square of the distance; the reference takes no squares."""
+    X = np.linalg.qr(np.random.default_rng(1).normal(size=(n, 3)))[0]
+    X[:, 2] = X[:, 1] + distance * X[:, 2]
+    with pm.Model() as model:
+        pm.Normal("y", X @ pm.Flat("b", shape=3), 1.0, observed=y)
+    found = mlmm.marginalize(model).compile_logp(mode="FAST_COMPILE")({})
+    Q, R = np.linalg.qr(X)
+    rest = y - Q @ (Q.T @ y)
+    log_det = np.log(np.abs(np.diagonal(R))).sum()
+    expected = -0.5 * (rest @ rest + (n - 3) * np.log(2 * np.pi)) - log_det
+    assert_allclose(found, expected, rtol=0, atol=1e-12 + 1e-13 / distance**2)
+
+
 def test_the_way_out() -> None:
     """Normal priors for what was refused, as the message says."""
 
@@ -266,7 +301,7 @@ def test_single_precision(identified: bool) -> None:
     with pytensor.config.change_flags(floatX="float32"):
         own, other = x.astype("f4"), np.float32(3.7) * x.astype("f4")
         if identified:
-            other += np.float32(0.01) * np.cos(np.arange(n, dtype="f4"))
+            other += np.float32(0.1) * np.cos(np.arange(n, dtype="f4"))
         with pm.Model() as model:
             mean = own * pm.Flat("b") + other * pm.Flat("b2")
             pm.Normal("y", mean, 1.0, observed=y.astype("f4"))

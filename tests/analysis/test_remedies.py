@@ -99,6 +99,12 @@ def flat(columns: int, prior: bool = False) -> None:
     likelihood(pm.Normal("a") + pt.dot(coefficients, X))
 
 
+def powers(covariate: np.ndarray, orthogonal: bool = False, prior: bool = False) -> None:
+    X = np.stack([covariate**k for k in range(4)], axis=1)
+    X = np.linalg.qr(X)[0] if orthogonal else X
+    likelihood(X @ (pm.Normal("u", shape=4) if prior else pm.Flat("u", shape=4)))
+
+
 def flat_levels(levels: int, prior: bool = False) -> None:
     likelihood((pm.Normal("u", shape=levels) if prior else pm.Flat("u", shape=levels))[g])
 
@@ -202,6 +208,12 @@ CHANGED: dict[Remedy, tuple[Callable[[], object], ...]] = {
         lambda: outcomes(np.ones((4, 4)) + 1e-3 * np.eye(4)),
     ),
     Remedy.IDENTIFY: (lambda: flat(2), lambda: flat(2, prior=True), lambda: flat(1)),
+    Remedy.CENTRE: (
+        lambda: powers(2000.0 + x),
+        lambda: powers(x - x.mean()),
+        lambda: powers(2000.0 + x, orthogonal=True),
+        lambda: powers(2000.0 + x, prior=True),
+    ),
     Remedy.REMOVE_ELEMENTS: (
         lambda: flat_levels(5),
         lambda: flat_levels(5, prior=True),
