@@ -46,8 +46,9 @@ DEPENDENT = (
     "and their priors flat, so that the integral is infinite"
 )
 ALMOST = (
-    "the columns of the design of {coefficients} are linearly dependent but for one part in a "
-    "million, and their priors flat, so that few digits of the integral would be right"
+    "the columns of the design of {coefficients} are linearly dependent but for less than "
+    "{distance:.1g} of their length, and their priors flat, so that few digits of the integral "
+    "would be right"
 )
 
 NAMED = 4
@@ -108,7 +109,9 @@ def check_identified(
     names = " and ".join(f"'{effects[flat[i]].name}'" for i in left_out)
     raise Refusal(
         [leaves[flat[i]] for i in left_out],
-        (DEPENDENT if exact.size else ALMOST).format(coefficients=_listed(parts)),
+        (DEPENDENT if exact.size else ALMOST).format(
+            coefficients=_listed(parts), distance=_tolerance(CLOSE)
+        ),
         (Remedy.IDENTIFY if exact.size else Remedy.CENTRE).about(names),
     )
 
@@ -165,6 +168,10 @@ def _listed(parts: Sequence[str]) -> str:
 # --- The design, at some values of the parameters -------------------------------------------------
 
 
+def _tolerance(power: float) -> float:
+    return float(np.finfo(config.floatX).eps ** power)
+
+
 def _undetermined(
     terms: Sequence[Terms],
     sizes: Sequence[int],
@@ -173,10 +180,9 @@ def _undetermined(
     power: float = CLOSE,
 ) -> np.ndarray:
     """Return a basis of the null space of the design; see :func:`null_space`."""
-    tolerance = float(np.finfo(config.floatX).eps ** power)
     basis = np.zeros((sum(sizes), 0))
     for X in _designs(terms, sizes, parameters, sampled):
-        basis = null_space(X, sizes, tolerance)
+        basis = null_space(X, sizes, _tolerance(power))
         if not basis.size:
             break
     return basis
