@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+import pymc_marginal_lmm
 
 ROOT = Path(__file__).parents[1]
 GITHUB = sorted((ROOT / ".github").rglob("*.yml"))
@@ -62,3 +67,52 @@ def test_extras_that_are_installed_exist() -> None:
     config = yaml.safe_load((ROOT / ".readthedocs.yaml").read_text())
     extras = {name for step in config["python"]["install"] for name in step["extra_requirements"]}
     assert extras <= PROJECT["optional-dependencies"].keys()
+
+
+def test_conda_recipe_asks_for_what_the_package_does() -> None:
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())
+    needed = recipe["requirements"]
+    asked = [f"python {PROJECT['requires-python']}"]
+    asked += [re.sub(r"(?=[<>=])", " ", d, count=1) for d in PROJECT["dependencies"]]
+    assert sorted(needed["run"]) == sorted(asked)
+    assert recipe["context"]["version"] == pymc_marginal_lmm.__version__
+    assert recipe["about"]["summary"] == PROJECT["description"]
+    (build,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert re.sub(r"(?=>)", " ", build) in needed["host"]
+
+
+def release(*arguments: str, folder: Path) -> str:
+    """Return what the script has against a release of what is in a folder."""
+    command = [sys.executable, folder / "scripts" / "release", *arguments, "--check"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+def test_release_says_what_is_missing(tmp_path: Path) -> None:
+    names = ("scripts/release", "CITATION.cff", "CHANGELOG.md", "pymc_marginal_lmm/__init__.py")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    changelog = tmp_path / "CHANGELOG.md"
+    version = pymc_marginal_lmm.__version__
+    dated = f"## [{version}] - 2030-01-31\n"
+    changelog.write_text(re.sub(r"^## \[.*\n", dated, changelog.read_text(), flags=re.MULTILINE))
+    git(tmp_path, "init", "--initial-branch=main")
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "-m", "All of it")
+    assert release(version, folder=tmp_path) == ""
+
+    other = release("9.9.9", folder=tmp_path)
+    for path in ("pymc_marginal_lmm/__init__.py", "CITATION.cff", "CHANGELOG.md"):
+        assert path in other
+    assert "three numbers" in release("1.0", folder=tmp_path)
+    git(tmp_path, "tag", f"v{version}")
+    git(tmp_path, "switch", "--create", "other")
+    changelog.write_text(changelog.read_text().replace(dated, f"## [{version}] - Unreleased\n"))
+    wrong = release(version, folder=tmp_path)
+    for complaint in ("commit or stash", "not of other", "exists", "YYYY-MM-DD"):
+        assert complaint in wrong
