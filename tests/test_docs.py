@@ -1,7 +1,4 @@
-"""The documentation: its code runs, its reference is complete, and the site builds.
-
-The code blocks of a page run in their order as one program, ``pycon`` blocks as doctests.
-"""
+"""The documentation: its code runs, its reference is complete, and the site builds."""
 
 from __future__ import annotations
 
@@ -32,16 +29,10 @@ from experiments.benchmarks.accelerator import page as accelerator_page
 from experiments.benchmarks.overview import overview, put
 from experiments.benchmarks.report import markdown as benchmarks_page
 from experiments.priors import RATIOS, correlation_density, icc_density, priors
+from tests.pages import pages, run
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-BLOCK = re.compile(r"^```(python|pycon)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-
-
-def _pages() -> list[str]:
-    written = [ROOT / "README.md"]
-    written += [p for p in DOCS.rglob("*.md") if not {"_build", "notebooks"} & {*p.parts}]
-    return sorted(str(p.relative_to(ROOT)) for p in written if BLOCK.search(p.read_text()))
 
 
 def _check_predictions(found: dict[str, Any]) -> None:
@@ -244,26 +235,11 @@ CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
-def run(page: str, text: str) -> dict[str, Any]:
-    """Run the blocks of a page."""
-    found: dict[str, Any] = {}
-    parser = doctest.DocTestParser()
-    runner = doctest.DebugRunner(optionflags=doctest.ELLIPSIS)
-    for language, block in BLOCK.findall(text):
-        if language == "python":
-            exec(compile(block, page, "exec"), found)
-        else:
-            test = parser.get_doctest(block, {}, page, page, 0)
-            test.globs = found
-            runner.run(test, clear_globs=False)
-    return found
-
-
 # Bambi's predict puts the posterior into the graph as constants.
 @pytest.mark.filterwarnings("ignore:Cannot cache compiled function")
 # What the page on comparison is about.
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
-@pytest.mark.parametrize("page", _pages())
+@pytest.mark.parametrize("page", pages())
 def test_code_blocks(page: str, capsys: pytest.CaptureFixture) -> None:
     logging.getLogger("pymc").setLevel(logging.ERROR)
     logging.getLogger("pymc.stats.convergence").setLevel(logging.ERROR)
@@ -279,10 +255,10 @@ def test_failures_of_code_blocks_are_seen() -> None:
 
 
 def test_all_pages_with_code_are_run() -> None:
-    pages = _pages()
-    assert {*CHECKS} <= {*pages}
+    found = pages()
+    assert {*CHECKS} <= {*found}
     for name in ("index", "theory", "developer", "guide/what", "guide/explain", "guide/choosing"):
-        assert f"docs/{name}.md" in pages
+        assert f"docs/{name}.md" in found
 
 
 def test_reference_is_complete() -> None:

@@ -1,12 +1,13 @@
 """Arguments of the public functions: checked before anything is done, alike in all of them.
 
 What is wrong is a ``TypeError`` or ``ValueError`` that names the argument and says what would be
-right.
+right; what is right but needs more than is installed is an ``ImportError``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ __all__ = [
     "checked_choice",
     "checked_count",
     "checked_flag",
+    "checked_installed",
     "checked_names",
     "checked_options",
     "generator_of",
@@ -35,6 +37,10 @@ type Names = str | Variable | Sequence[str | Variable]
 
 MODEL: type = getattr(core, "BaseModel", Model)
 """Of every model: PyMC 6.4 has frozen ones, which are no ``Model``."""
+
+JAX = ("jax", "numpyro")
+NEEDS = {"jax": ("jax",), "numpyro": JAX, "blackjax": ("jax", "blackjax"), "nutpie": ("nutpie",)}
+"""Libraries behind a backend or sampler, which need not be installed."""
 
 RECOVERY = 2**32 - 1
 """Last word of the spawn key of seeds of ``recover``; chains count from 0."""
@@ -162,6 +168,24 @@ def checked_choice(value: Any, argument: str, choices: Sequence[str]) -> Any:
     if value is not None and not (isinstance(value, str) and value in choices):
         words = ", ".join(map(repr, choices))
         raise ValueError(f"{argument} must be {words} or None, not {value!r}.")
+    return value
+
+
+def checked_installed(value: Any, argument: str) -> Any:
+    """Return the name of a backend or sampler whose libraries are installed; others stay, too.
+
+    Raises
+    ------
+    ImportError
+        A library is missing.
+    """
+    needed = NEEDS.get(value, ()) if isinstance(value, str) else ()
+    if missing := [name for name in needed if find_spec(name) is None]:
+        of_extra = " (or by the extra 'jax' of pymc-marginal-lmm)" * ({*missing} <= {*JAX})
+        raise ImportError(
+            f"{argument}={value!r} needs {' and '.join(missing)}: not installed here. Get it by "
+            f"pip install {' '.join(missing)}{of_extra}, or leave {argument} out."
+        )
     return value
 
 

@@ -18,6 +18,7 @@ from pymc_marginal_lmm.analysis.terms import DISCRETE
 from pymc_marginal_lmm.model.arguments import (
     Names,
     checked_choice,
+    checked_installed,
     checked_names,
     is_bambi,
     pymc_model,
@@ -190,7 +191,7 @@ def compile_model(
 
     Raises
     ------
-    NotMarginalizable, TypeError, ValueError
+    NotMarginalizable, ImportError, TypeError, ValueError
         As :func:`~pymc_marginal_lmm.fit` does before it fits.
 
     Examples
@@ -207,7 +208,7 @@ def compile_model(
     ...     means.append(idata["posterior"]["tau"].mean().item())
     """
     rvs = checked_names(rvs_to_marginalize, "rvs_to_marginalize", variables=True)
-    backend = checked_choice(backend, "backend", BACKENDS)
+    backend = checked_installed(checked_choice(backend, "backend", BACKENDS), "backend")
     clock = time.perf_counter()
     bambi_model = model if is_bambi(model) else None
     model = pymc_model(model)

@@ -21,6 +21,7 @@ from pymc_marginal_lmm.model.arguments import (
     checked_choice,
     checked_count,
     checked_flag,
+    checked_installed,
     checked_names,
     generator_of,
     is_bambi,
@@ -102,6 +103,8 @@ def fit(
     NotMarginalizable
         A variable that was asked for cannot be integrated out, or the data hold NaN or infinite
         values.
+    ImportError
+        ``backend`` is not installed.
     ValueError
         What is left has discrete variables, or more than 25 dimensions; the density is zero or not
         a number wherever it was looked for.
@@ -135,7 +138,7 @@ def fit(
     generator, seed = generator_of(random_seed), recovery_seed(random_seed)
     draws, chains = checked_count(draws, "draws"), checked_count(chains, "chains")
     cores = None if cores is None else checked_count(cores, "cores")
-    backend = checked_choice(backend, "backend", BACKENDS)
+    backend = checked_installed(checked_choice(backend, "backend", BACKENDS), "backend")
     if isinstance(model, CompiledModel):
         _check_compiled(rvs_to_marginalize=rvs, backend=backend)
         ready = model

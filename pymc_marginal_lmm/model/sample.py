@@ -11,6 +11,7 @@ import logging
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from pymc_marginal_lmm.model.arguments import (
     checked_choice,
     checked_count,
     checked_flag,
+    checked_installed,
     checked_names,
     generator_of,
     is_bambi,
@@ -118,6 +120,8 @@ def sample(
     ------
     TypeError
         An argument is of a wrong type, or there is no model.
+    ImportError
+        ``nuts_sampler`` is not installed.
     NotMarginalizable
         A variable that was asked for cannot be integrated out, or the data hold NaN or infinite
         values.
@@ -141,6 +145,7 @@ def sample(
     if isinstance(random_seed, np.ndarray):
         random_seed = random_seed.tolist()  # PyMC compares it with -1
     _check_arguments(kwargs)
+    sampler = checked_installed(kwargs.get("nuts_sampler"), "nuts_sampler")
     selected = checked_names(kwargs.pop("var_names", None), "var_names")
     bambi_model = model if is_bambi(model) else None
     model = pymc_model(model)
@@ -165,6 +170,9 @@ def sample(
     if idata is None:
         if marginal.free_RVs or recovery is None:
             kwargs["idata_kwargs"] = want.passed or None
+            if progressbar and sampler in (None, "pymc") and find_spec("matplotlib") is None:
+                _log.info("No progress bar: PyMC's needs matplotlib, which is not installed.")
+                kwargs["progressbar"] = False
             idata = pm.sample(model=marginal, random_seed=random_seed, **kwargs)
         else:
             idata = _no_parameters(marginal, kwargs.get("draws", 1000), kwargs.get("chains") or 4)
