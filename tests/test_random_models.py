@@ -293,9 +293,10 @@ def check_persons(recipe: Recipe) -> None:
         assert n_effects <= width
         assert kind in ("diagonal", "block diagonal")
     expected, least = found(recipe.simply().build())
-    assert blocks == expected
+    assert [block[:2] for block in blocks] == [block[:2] for block in expected]
     data = set(recipe.data)
     if not any(is_difference(e, data) for e in recipe.expressions()):
+        assert blocks == expected
         assert least / 1.5 <= operations <= 1.5 * least
 
 

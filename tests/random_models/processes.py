@@ -29,15 +29,17 @@ def recipes_of_long_processes(draw: st.DrawFn) -> Recipe:
         shape = (author.levels[1],)
         u = author.declare("u", "Normal", shape, scale=author.positive())
         effects.append(Effects(u, 1))
-    if draw(st.booleans()):  # in the order of time, without gaps
+    in_order = draw(st.booleans())
+    if in_order:  # of time, without gaps
         codes = np.sort(np.resize(np.arange(steps), author.rows[0]))
         author.number("g0_0", codes)
     recipe = author.model(effects)
     bounded = {v.name for v in recipe.variables if v.family == "Uniform"}
     explodes = any(v.family == "AR" and names_in(v.lag) - bounded for v in recipe.variables)
     # No band holds the effects of rows that all share their noise, or of steps far apart in one
-    # row: a limit, see README.
-    wide = any(r.family == "MvNormal" and r.columns == 1 for r in recipe.responses)
+    # row, or in rows that are correlated: a limit, see README.
+    correlated = [r for r in recipe.responses if r.family == "MvNormal"]
+    wide = any(r.columns == 1 or not in_order for r in correlated)
     wide |= any(name.startswith("other") for name in recipe.data)
     assume(not (explodes and wide))
     return recipe
