@@ -25,6 +25,8 @@ from pymc_marginal_lmm.model.sample import sample
 from pymc_marginal_lmm.model.unmarginalize import unmarginalize
 from pymc_marginal_lmm.model.varcorr import varcorr
 from pymc_marginal_lmm.plots import plot_ranef
+from pymc_marginal_lmm.tables.compress import Compressed, compress
+from pymc_marginal_lmm.tables.within import within_cells
 
 import_module("pymc_marginal_lmm.dispatch.numba")
 if find_spec("jax") is not None:
@@ -32,9 +34,11 @@ if find_spec("jax") is not None:
 
 __all__ = [
     "CompiledModel",
+    "Compressed",
     "Explanation",
     "NotMarginalizable",
     "compile_model",
+    "compress",
     "compute_log_likelihood",
     "conditional",
     "explain",
@@ -51,6 +55,7 @@ __all__ = [
     "sample",
     "unmarginalize",
     "varcorr",
+    "within_cells",
 ]
 
 __version__ = "0.2.0"

@@ -29,7 +29,8 @@ G, X = np.repeat(np.arange(4), 5), rng.normal(size=20)
 Y = rng.normal(size=20)
 
 FUNCTIONS = [name for name in mlmm.__all__ if name[0].islower()]
-TAKE_MODELS = [name for name in FUNCTIONS if name not in ("finish_bambi", "plot_ranef")]
+NO_MODELS = ("compress", "finish_bambi", "plot_ranef", "within_cells")
+TAKE_MODELS = [name for name in FUNCTIONS if name not in NO_MODELS]
 
 
 def build() -> pm.Model:
@@ -206,6 +207,38 @@ BAD_GROUPS: dict[str, tuple[Call, str]] = {
     "of another": (lambda w: {"z": G}, r"labels of \['z'\]; the likelihoods are \['y'\]"),
 }
 
+BAD_TABLES: dict[str, tuple[Call, str]] = {
+    "nothing": (lambda w: None, "table must be a table of Ibis.*not NoneType.*read_parquet"),
+    "number": (lambda w: 3, "table must be a table of Ibis.*not int"),
+    "model": (lambda w: w.model, "table must be a table of Ibis.*not Model"),
+    "no rows": (lambda w: rows()[:0], "table has no rows"),
+    "missing": (lambda w: rows().assign(y=np.nan), "20 of 20 rows have a value of 'y' that is"),
+}
+
+BAD_COLUMNS: dict[str, tuple[Call, str]] = {
+    "number": (lambda w: 3, "must be .*, not 3"),
+    "unknown": (lambda w: "z", r"table has no column \['z'\]; it has"),
+    "twice": (lambda w: "y2", "'y2': a column is for one purpose only"),
+}
+"""In place of a column, where another argument has y2."""
+
+BAD_STRATA: dict[str, tuple[Call, str]] = {
+    "number": (lambda w: 3, "must be names of columns, not 3"),
+    "numbers": (lambda w: ["g", 3], "it holds 3"),
+    "covariate": (lambda w: "x", r"\['x'\] are not among the groups"),
+}
+
+BAD_SUMS: dict[str, tuple[Call, str]] = {
+    "rows": (lambda w: rows(), "must be what compress returned, not DataFrame"),
+    "nothing": (lambda w: None, "must be what compress returned, not NoneType"),
+    "nothing within": (lambda w: compressed("row"), "no cell has more rows than pseudo-rows"),
+}
+
+BAD_SIGMAS: dict[str, tuple[Call, str]] = {
+    "too many": (lambda w: np.ones(3), r"shape \(3,\); one number is right, or one for each of"),
+    "matrix": (lambda w: np.ones((1, 4)), r"shape \(1, 4\); one number is right"),
+}
+
 PLAIN = {
     "the plain model": (lambda w: w.model, "model has no integrated effects: pass the model that"),
     "Bambi's": (lambda w: bambi_model(), "model has no integrated effects: pass the model that"),
@@ -356,6 +389,21 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
         # Those of pm.sample: tests/model/test_sample_results.py
         "kwargs": (lambda w: None, []),
     },
+    "compress": {
+        "table": (lambda w: rows(), [("", BAD_TABLES)]),
+        "response": (lambda w: "y", [("", BAD_COLUMNS)]),
+        "groups": (lambda w: ["g"], [("", BAD_COLUMNS)]),
+        "covariates": (lambda w: ["x", "y2"], [("covariates ", {"number": BAD_STRATA["number"]})]),
+        "weights": (lambda w: None, [("", BAD_COLUMNS)]),
+        "strata": (lambda w: (), [("strata.*", BAD_STRATA)]),
+    },
+    "within_cells": {
+        "name": (lambda w: "within", []),
+        "data": (lambda w: compressed("g"), [("data.* ", BAD_SUMS)]),
+        "sigma": (lambda w: 1.0, [("sigma has ", BAD_SIGMAS)]),
+        # Those of pm.Gamma.
+        "kwargs": (lambda w: {}, []),
+    },
     "finish_bambi": {
         "idata": (lambda w: finished(w), [("", BAD_DRAWS)]),
         "model": (
@@ -377,6 +425,14 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
     },
 }
 """Of each function, its arguments: one that is right, and what is put in its place."""
+
+
+def rows() -> pd.DataFrame:
+    return pd.DataFrame({"g": G, "x": X, "y": Y, "y2": Y**2, "row": np.arange(20)})
+
+
+def compressed(groups: str) -> mlmm.Compressed:
+    return mlmm.compress(rows(), "y", groups, strata=groups)
 
 
 def effects(world: World) -> xr.Dataset:

@@ -49,15 +49,16 @@ MAY_IMPORT = {
     "picture": set(),
     "explain": {"algebra", "analysis", "errors", "model", "picture", "structure"},
     "plots": {"model"},
+    "tables": {"tables"},
     "examples": {"examples"},
-    "": {"errors", "explain", "model", "plots"},
+    "": {"errors", "explain", "model", "plots", "tables"},
 }
 """Which parts of the package each part may use; ``""`` is the package itself."""
 
 ONLY_IN = {
     "pymc.model": {"analysis", "model", "values"},
     "pymc.logprob": {"analysis", "model"},
-    "pymc": {"algebra", "analysis", "examples", "model", "values"},
+    "pymc": {"algebra", "analysis", "examples", "model", "tables", "values"},
     "jax": {"dispatch"},
     "numba": {"dispatch"},
     "llvmlite": {"dispatch"},
@@ -65,10 +66,21 @@ ONLY_IN = {
     "rich": {"explain", "model"},
     "xarray": {"model", "plots"},
     "arviz_base": {"model"},
-    "pandas": {"analysis", "examples"},
+    "pandas": {"analysis", "examples", "tables"},
+    "ibis": {"tables"},
     "arviz_stats": {"importance", "model"},
     "arviz_plots": {"plots"},
-    "scipy": {"algebra", "analysis", "importance", "model", "ops", "pattern", "plots", "structure"},
+    "scipy": {
+        "algebra",
+        "analysis",
+        "importance",
+        "model",
+        "ops",
+        "pattern",
+        "plots",
+        "structure",
+        "tables",
+    },
 }
 """Which parts may use what comes from outside."""
 
@@ -103,9 +115,11 @@ def public(module: ModuleType) -> list[tuple[str, object]]:
 def test_public_names() -> None:
     assert mlmm.__all__ == [
         "CompiledModel",
+        "Compressed",
         "Explanation",
         "NotMarginalizable",
         "compile_model",
+        "compress",
         "compute_log_likelihood",
         "conditional",
         "explain",
@@ -122,6 +136,7 @@ def test_public_names() -> None:
         "sample",
         "unmarginalize",
         "varcorr",
+        "within_cells",
     ]
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", mlmm.__version__)
 
@@ -154,6 +169,11 @@ def test_public_names() -> None:
         ),
         ("unmarginalize", "(model=None)"),
         ("varcorr", "(idata, *, model=None)"),
+        (
+            "compress",
+            "(table, response, groups, covariates=(), *, weights=None, strata=())",
+        ),
+        ("within_cells", "(name, data, sigma, **kwargs)"),
         ("r2", "(idata, *, model=None)"),
         ("ranef", "(idata, *, model=None, var_names=None, progressbar=True)"),
         (
