@@ -216,15 +216,17 @@ BAD_TABLES: dict[str, tuple[Call, str]] = {
 }
 
 BAD_COLUMNS: dict[str, tuple[Call, str]] = {
-    "number": (lambda w: 3, "must be .*, not 3"),
     "unknown": (lambda w: "z", r"table has no column \['z'\]; it has"),
     "twice": (lambda w: "y2", "'y2': a column is for one purpose only"),
 }
 """In place of a column, where another argument has y2."""
 
+NO_COLUMN: dict[str, tuple[Call, str]] = {
+    "number": (lambda w: 3, "must be the name of a column, not 3"),
+    "list": (lambda w: ["y"], r"must be the name of a column, not \['y'\]"),
+}
+
 BAD_STRATA: dict[str, tuple[Call, str]] = {
-    "number": (lambda w: 3, "must be names of columns, not 3"),
-    "numbers": (lambda w: ["g", 3], "it holds 3"),
     "covariate": (lambda w: "x", r"\['x'\] are not among the groups"),
 }
 
@@ -391,11 +393,11 @@ ARGUMENTS: dict[str, dict[str, tuple[Call, list[Row]]]] = {
     },
     "compress": {
         "table": (lambda w: rows(), [("", BAD_TABLES)]),
-        "response": (lambda w: "y", [("", BAD_COLUMNS)]),
-        "groups": (lambda w: ["g"], [("", BAD_COLUMNS)]),
-        "covariates": (lambda w: ["x", "y2"], [("covariates ", {"number": BAD_STRATA["number"]})]),
-        "weights": (lambda w: None, [("", BAD_COLUMNS)]),
-        "strata": (lambda w: (), [("strata.*", BAD_STRATA)]),
+        "response": (lambda w: "y", [("", BAD_COLUMNS), ("response ", NO_COLUMN)]),
+        "groups": (lambda w: ["g"], [("", BAD_COLUMNS), ("groups ", BAD_NAMES)]),
+        "covariates": (lambda w: ["x", "y2"], [("covariates ", BAD_NAMES)]),
+        "weights": (lambda w: None, [("", BAD_COLUMNS), ("weights ", NO_COLUMN)]),
+        "strata": (lambda w: (), [("strata ", BAD_NAMES), ("strata.*", BAD_STRATA)]),
     },
     "within_cells": {
         "name": (lambda w: "within", []),

@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "picture": set(),
     "explain": {"algebra", "analysis", "errors", "model", "picture", "structure"},
     "plots": {"model"},
-    "tables": {"tables"},
+    "tables": {"model", "tables"},
     "examples": {"examples"},
     "": {"errors", "explain", "model", "plots", "tables"},
 }

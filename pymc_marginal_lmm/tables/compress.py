@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from pymc_marginal_lmm.model.arguments import checked_names
 from pymc_marginal_lmm.tables.cells import log_constant, pseudo_rows
 from pymc_marginal_lmm.tables.moments import Columns, moments_of
 
@@ -15,6 +16,9 @@ __all__ = ["INTERCEPT", "Compressed", "compress"]
 
 INTERCEPT = "intercept"
 """The column of ones, which is one of square roots of weights in pseudo-rows."""
+
+EXACT = 1e-12
+"""Share of the sum of squares about means that may be of rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +146,6 @@ def compress(
     )
 
 
-EXACT = 1e-12
-"""Share of the sum of squares about means that may be of rounding alone."""
-
-
 def _by_stratum(cells: pd.DataFrame, sums: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     if by:
         added = sums.groupby([cells[name] for name in by], observed=True).sum().reset_index()
@@ -169,37 +169,28 @@ def _by_stratum(cells: pd.DataFrame, sums: pd.DataFrame, by: Sequence[str]) -> p
 def _checked_columns(
     response: Any, groups: Any, covariates: Any, weights: Any, strata: Any
 ) -> tuple[Columns, tuple[str, ...]]:
+    """Return the columns that are asked for, and the strata."""
     of_groups, of_covariates, by = (
-        _checked_names(value, argument)
+        tuple(checked_names(value, argument) or ())
         for value, argument in (
             (groups, "groups"),
             (covariates, "covariates"),
             (strata, "strata"),
         )
     )
-    (response,) = _checked_names(response, "response", one=True)
-    weight = () if weights is None else _checked_names(weights, "weights", one=True)
+    for value, argument in ((response, "response"), (weights, "weights")):
+        if not isinstance(value, str) and (argument == "response" or value is not None):
+            raise TypeError(f"{argument} must be the name of a column, not {value!r}.")
     if not of_groups:
         raise ValueError("groups names no column: name what tells effects apart.")
-    names = [*of_groups, *of_covariates, response, *weight]
+    names = [*of_groups, *of_covariates, response, *filter(None, [weights])]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{', '.join(map(repr, twice))}: a column is for one purpose only.")
     if INTERCEPT in names:
         raise ValueError(f"'{INTERCEPT}' is the name of a column of the result: rename yours.")
     if unknown := [name for name in by if name not in of_groups]:
         raise ValueError(f"strata {unknown} are not among the groups: name them there, too.")
-    return Columns(response, of_groups, of_covariates, *(weight or (None,))), by
-
-
-def _checked_names(value: Any, argument: str, *, one: bool = False) -> tuple[str, ...]:
-    names = [value] if isinstance(value, str) else value
-    right = "the name of a column" if one else "names of columns"
-    if (one and not isinstance(value, str)) or not isinstance(names, Sequence):
-        raise TypeError(f"{argument} must be {right}, not {value!r}.")
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"{argument} must be {right}; it holds {name!r}.")
-    return tuple(names)
+    return Columns(response, of_groups, of_covariates, weights), by
 
 
 def _as_table(table: Any, columns: Columns) -> Any:

@@ -243,7 +243,7 @@ BAD: dict[str, tuple[dict[str, Any], type, str]] = {
     "twice": ({"covariates": "y"}, ValueError, "'y': a column is for one purpose only"),
     "labels": ({"covariates": "s"}, ValueError, "'s' must hold numbers, not string"),
     "no groups": ({"groups": []}, ValueError, "groups names no column"),
-    "number": ({"groups": 3}, TypeError, "groups must be names of columns, not 3"),
+    "number": ({"groups": 3}, TypeError, "groups must be a name, or a sequence of such, not int"),
     "numbers": ({"groups": ["g", 3]}, TypeError, "it holds 3"),
     "responses": ({"response": ["y"]}, TypeError, "response must be the name of a column"),
     "strata": ({"strata": "s"}, ValueError, r"strata \['s'\] are not among the groups"),
