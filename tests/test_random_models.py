@@ -80,10 +80,13 @@ def evaluate(model: pm.Model, graph: Variable, recipe: Recipe) -> float:
         known[rv.name].transformed(point[rv.name]) if rv.name in known else np.zeros(rv.type.shape)
         for rv in model.free_RVs
     ]
-    inputs = [model.rvs_to_values[rv] for rv in model.free_RVs]
-    function = interpreted(inputs, narrowed([graph]))
+    return density_at([model.rvs_to_values[rv] for rv in model.free_RVs], narrowed([graph]), values)
+
+
+def density_at(inputs: list, outputs: list, values: list) -> float:
+    """Evaluate a density; -inf where parameters are outside the support."""
     try:
-        return float(function(*values)[0])
+        return float(interpreted(inputs, outputs)(*values)[0])
     except ParameterValueError:  # what PyMC's rewrites make of its checks
         return -np.inf
 
@@ -322,7 +325,7 @@ def check_folded(recipe: Recipe) -> None:
     assume(any(isinstance(t, folds) for t in folded.rvs_to_transforms.values()))
     densities = []
     for model in (reference, folded):
-        values, inputs, outputs = [], [], [model.logp(jacobian=False)]
+        values, inputs, differences = [], [], []
         for rv in model.free_RVs:
             transform, value = model.rvs_to_transforms[rv], model.rvs_to_values[rv]
             given = natural(recipe, rv.name) if rv.name in known else np.zeros(rv.type.shape)
@@ -333,15 +336,13 @@ def check_folded(recipe: Recipe) -> None:
                     back = transform.backward(value, *rv.owner.inputs)
                     slope = pytensor.grad(back.sum(), value)
                     log_slope = transform.log_jac_det(value, *rv.owner.inputs)
-                    outputs += [pt.log(slope / 2) - log_slope]
+                    differences += [pt.log(slope / 2) - log_slope]
             else:
                 at = recipe.point().get(rv.name)
                 values.append(given if at is None else known[rv.name].transformed(at))
             inputs.append(value)
-        function = interpreted(inputs, outputs)
-        density, *differences = function(*values)
-        densities.append(float(density))
-        for difference in differences:
+        densities.append(density_at(inputs, [model.logp(jacobian=False)], values))
+        for difference in interpreted(inputs, differences)(*values):
             assert_allclose(difference, 0, atol=1e-9)
     assert_allclose(densities[1], densities[0], rtol=1e-9, atol=1e-8)
 
